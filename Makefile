@@ -1,0 +1,67 @@
+# `make` alone lists the targets. Everything is installed once, into .venv (or .venv-<version> for another Airflow).
+AIRFLOW ?= 3.3.2
+PYTHON ?= python3
+FLOW ?= current
+ARGS ?=
+
+SUPPORTED := 3.3.2 2.11.2
+ifeq ($(filter $(AIRFLOW),$(SUPPORTED)),)
+$(error AIRFLOW=$(AIRFLOW): there are pins for $(SUPPORTED) only)
+endif
+ifeq ($(AIRFLOW),3.3.2)
+VENV := .venv
+CONSTRAINTS := constraints.txt
+GROUPS := --group test --group lint
+else
+VENV := .venv-$(AIRFLOW)
+CONSTRAINTS := constraints-$(AIRFLOW).txt
+GROUPS := --group test
+endif
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+READY := $(VENV)/.installed
+
+# uv builds and installs the project itself, so its own version and the build backend's are pinned with the rest.
+COMPILE = printf '%s\n' uv hatchling editables apache-airflow==$(1) | $(UV) pip compile -q - pyproject.toml \
+	--universal --python-version 3.11 --extra s3 --extra emulator $(2) --no-annotate --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench live constraints clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## the nightly DAG on a real Airflow against the stand-in X API; FLOW=current|legacy
+	@$(PY) demo/run.py --flow $(FLOW) $(ARGS)
+
+test: $(READY)  ## the test suite; AIRFLOW=2.11.2 for that version, ARGS="-k words" for pytest
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(READY)  ## ruff check, ruff format, mypy --strict
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy --strict -p airflow_provider_xcompliance
+	@$(PY) -m mypy --strict demo
+
+bench: $(READY)  ## speed and memory beside named rivals
+	@$(PY) -m benchmarks $(ARGS)
+
+live: $(READY)  ## the same four steps against the real X, with a token of yours; these requests cost money
+	@$(PY) demo/live.py $(ARGS)
+
+constraints: $(READY)  ## resolve the pins anew, to the newest versions that fit together
+	@$(call COMPILE,3.3.2,--group test --group lint) --upgrade -o constraints.txt
+	@$(call COMPILE,2.11.2,--group test) --upgrade -o constraints-2.11.2.txt
+
+clean:  ## remove the environments and everything else that was made here
+	@rm -rf .venv .venv-* .demo .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+
+$(READY): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		f"Python 3.11 or newer is needed, $(PYTHON) is {sys.version.split()[0]}: name another one, make PYTHON=python3.11")'
+	@echo "installing Airflow $(AIRFLOW) and the project into $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) uv
+	@$(UV) pip install -q --python $(PY) --compile-bytecode -c $(CONSTRAINTS) -b $(CONSTRAINTS) \
+		$(GROUPS) -e '.[s3,emulator]'
+	@touch $@

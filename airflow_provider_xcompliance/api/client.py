@@ -1,0 +1,284 @@
+"""X's batch compliance endpoints as calls that wait out what passes and fail clearly on what does not."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TypeVar
+
+import google_crc32c
+import msgspec
+
+from airflow_provider_xcompliance.api import endpoints, uploads
+from airflow_provider_xcompliance.api.downloads import Download
+from airflow_provider_xcompliance.api.errors import (
+    TRANSIENT_ERRORS,
+    IntegrityError,
+    JobConflictError,
+    NetworkError,
+    RateLimitedError,
+    ServerError,
+    XComplianceError,
+)
+from airflow_provider_xcompliance.api.jobs import Job, JobStatus, explain_failure
+from airflow_provider_xcompliance.api.messages import FileSlice, Request, Response
+from airflow_provider_xcompliance.api.transport import Progress, Transport
+from airflow_provider_xcompliance.api.urls import Flow, UrlPolicy
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: How often a request that failed for a passing reason is sent in all.
+MAX_TRIES = 5
+_MAX_BACKOFF_SECONDS = 30.0
+
+#: X's window is 15 minutes; with this no wait for a reset is cut off.
+DEFAULT_MAX_RATE_LIMIT_WAIT = 960.0
+
+
+class DownloadedResult(msgspec.Struct, frozen=True):
+    """
+    What is known about the bytes of a result.
+
+    :param unverified_length: True where no length, framing or checksum could show that the end is missing
+    """
+
+    bytes: int
+    crc32c: int
+    unverified_length: bool
+
+
+class XComplianceClient:
+    """
+    The batch compliance endpoints.
+
+    :param upload_content_type: of the PUT in the current flow
+    :param max_rate_limit_wait: the most seconds to sleep for one reset of a rate limit; longer ones raise
+    :param sleep: waits that many seconds
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        policy: UrlPolicy,
+        *,
+        upload_content_type: str = "text/plain",
+        max_rate_limit_wait: float = DEFAULT_MAX_RATE_LIMIT_WAIT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._transport = transport
+        self._policy = policy
+        self._upload_content_type = upload_content_type
+        self._max_rate_limit_wait = max_rate_limit_wait
+        self._sleep = sleep
+
+    def create_job(self, job_type: str, name: str | None = None, resumable: bool | None = None) -> Job:
+        """
+        Create a job. It is paid for, and its upload window of 15 minutes begins now.
+
+        :raises JobConflictError: if a job of the type is active
+        :raises NetworkError: if ``delivered`` is set, the job may exist: list before creating another
+        """
+        request = endpoints.prepare_create(self._policy.base_url, job_type, name, resumable)
+        return self._call(request, endpoints.digest_job)
+
+    def get_job(self, job_id: str) -> Job:
+        """
+        Look at one job.
+
+        :raises JobNotFoundError: if this App has no such job
+        """
+        return self._call(endpoints.prepare_get(self._policy.base_url, job_id), endpoints.digest_job)
+
+    def list_jobs(self, job_type: str, status: str | None = None) -> list[Job]:
+        """Look at the jobs of a type; X does not say how far back it lists."""
+        request = endpoints.prepare_list(self._policy.base_url, job_type, status)
+        return self._call(request, endpoints.digest_list)
+
+    def cancel_job(self, job_id: str) -> Job:
+        """
+        Cancel a job of the current flow; it becomes ``failed``.
+
+        :raises XComplianceError: if X will not, as for every job of the legacy flow
+        """
+        return self._call(endpoints.prepare_cancel(self._policy.base_url, job_id), endpoints.digest_job)
+
+    def upload(self, job: Job, path: Path, crc32c: int, progress: Progress | None = None) -> None:
+        """
+        Send a file of ids to a job that waits for them.
+
+        :param path: a local file of at most :meth:`upload_limit` bytes
+        :param crc32c: of the whole file
+        :param progress: told how many bytes of the file have been read for sending
+        :raises JobConflictError: if the job does not wait for ids
+        :raises UrlExpiredError: if its 15 minutes are over
+        """
+        flow = self._upload_flow(job)
+        _require_open(job)
+        size = path.stat().st_size
+        if flow is Flow.LEGACY and job.resumable:
+            self._upload_resumable(uploads.ResumableUpload(job, path, size, crc32c), progress)
+        else:
+            self._upload_whole(job, flow, FileSlice(path, 0, size), crc32c, progress)
+
+    def upload_limit(self, job: Job) -> int:
+        """Return the most bytes that a job's upload may hold: see :class:`.urls.Flow`."""
+        return self._upload_flow(job).value
+
+    def download(self, job: Job, path: Path, progress: Progress | None = None) -> DownloadedResult:
+        """
+        Fetch the results of a complete job into a local file, and check that all of them arrived.
+
+        :param path: an existing file; its content is replaced
+        :param progress: told how many bytes of the result have arrived, and how many there will be, if known
+        :raises JobConflictError: if the job is not complete
+        :raises UrlExpiredError: if the 7 days are over
+        :raises IntegrityError: if what arrives stays incomplete or corrupt
+        """
+        if job.status != JobStatus.COMPLETE:
+            raise JobConflictError(
+                explain_failure(job)
+                if job.is_terminal
+                else f"job {job.id} is {job.status}: there are no results yet; wait until it is complete"
+            )
+        url = _require_url(job, job.download_url, "download")
+        download = Download(job, self._policy.flow(url, job))
+        with path.open("r+b") as file:
+            spool = _Spool(file)
+            is_proven = self._repeating(
+                lambda: self._fetch(download, spool, progress), mark=lambda: spool.received
+            )
+        return DownloadedResult(spool.received, spool.crc32c, unverified_length=not is_proven)
+
+    def _upload_flow(self, job: Job) -> Flow:
+        return self._policy.flow(_require_url(job, job.upload_url, "upload"), job)
+
+    def _call(self, request: Request, digest: Callable[[Response, str], T]) -> T:
+        def send() -> T:
+            return digest(self._transport.send(request), request.what)
+
+        return self._repeating(send, repeatable=request.repeatable)
+
+    def _repeating(
+        self, action: Callable[[], T], *, repeatable: bool = True, mark: Callable[[], int] = lambda: 0
+    ) -> T:
+        """Do it again after what passes; a try that came further than all before it begins the count anew."""
+        tries, furthest = 0, mark()
+        while True:
+            try:
+                return action()
+            except XComplianceError as error:
+                tries = 1 if mark() > furthest else tries + 1
+                furthest = max(furthest, mark())
+                wait = retry_wait(error, tries, self._max_rate_limit_wait, repeatable=repeatable)
+                if wait is None:
+                    raise
+                log.warning("%s; trying again in %.0f s", error, wait)
+            self._sleep(wait)
+
+    def _upload_whole(
+        self, job: Job, flow: Flow, body: FileSlice, crc32c: int, progress: Progress | None
+    ) -> None:
+        request = uploads.prepare_put(job, flow, body, self._upload_content_type)
+
+        def send() -> None:
+            try:
+                uploads.digest_put(self._transport.send(request, progress), job, flow, crc32c)
+            except (NetworkError, ServerError):
+                # The file may have arrived although the answer did not: the job knows.
+                now = self.get_job(job.id)
+                if now.status not in (JobStatus.IN_PROGRESS, JobStatus.COMPLETE):
+                    _require_open(now)
+                    raise
+
+        self._repeating(send)
+
+    def _upload_resumable(self, upload: uploads.ResumableUpload, progress: Progress | None) -> None:
+        def send() -> None:
+            while not upload.finished:
+                try:
+                    upload.digest(self._transport.send(upload.next_request(), progress))
+                except XComplianceError:
+                    upload.doubt()
+                    raise
+
+        self._repeating(send, mark=lambda: upload.stored)
+
+    def _fetch(self, download: Download, spool: _Spool, progress: Progress | None) -> bool:
+        with self._transport.stream(download.next_request()) as (head, blocks):
+            download.begin(head)
+            spool.keep(download.offset)
+            try:
+                for block in blocks:
+                    spool.write(block)
+                    if progress:
+                        progress(spool.received, download.total)
+            except NetworkError:
+                download.interrupted(spool.received)
+                raise
+        try:
+            return download.finish(spool.received, spool.crc32c)
+        except IntegrityError:
+            download.restart()
+            raise
+
+
+class _Spool:
+    """The local file that a download fills, with the length and the checksum of what it holds."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.received = 0
+        self.crc32c = 0
+
+    def keep(self, offset: int) -> None:
+        """Go on after what is there, or throw it away: a download continues where it broke, or from 0."""
+        if offset != self.received or offset == 0:
+            self.received = self.crc32c = 0
+        self._file.seek(self.received)
+        self._file.truncate()
+
+    def write(self, block: bytes) -> None:
+        self._file.write(block)
+        self.crc32c = google_crc32c.extend(self.crc32c, block)
+        self.received += len(block)
+
+
+def retry_wait(
+    error: XComplianceError, tries: int, max_rate_limit_wait: float, *, repeatable: bool = True
+) -> float | None:
+    """
+    How long to wait before a request is sent again, in seconds; None if it is not to be.
+
+    :param tries: how often it failed
+    :param max_rate_limit_wait: the longest wait for the reset of a rate limit
+    :param repeatable: whether the request does no harm if it arrives twice
+    """
+    if tries >= MAX_TRIES:
+        return None
+    backoff = random.uniform(0.5, 1.0) * min(2.0**tries, _MAX_BACKOFF_SECONDS)  # noqa: S311 - jitter, no secret
+    if isinstance(error, RateLimitedError):
+        # Refused before anything was done, so even a POST may be repeated.
+        wait = backoff if error.wait_seconds is None else error.wait_seconds * random.uniform(1.0, 1.05) + 1  # noqa: S311
+        return wait if wait <= max_rate_limit_wait else None
+    never_arrived = isinstance(error, NetworkError) and not error.delivered
+    return backoff if isinstance(error, TRANSIENT_ERRORS) and (repeatable or never_arrived) else None
+
+
+def _require_url(job: Job, url: str | None, operation: str) -> str:
+    if not url:
+        raise ServerError(f"X gave no {operation} URL for job {job.id}")
+    return url
+
+
+def _require_open(job: Job) -> None:
+    if job.status == JobStatus.EXPIRED or job.has_lapsed(job.upload_expires_at):
+        raise uploads.window_is_over(job)
+    if job.status == JobStatus.FAILED:
+        raise JobConflictError(explain_failure(job))
+    if job.status != JobStatus.CREATED:
+        raise JobConflictError(f"job {job.id} is {job.status}: it has its ids already and takes no others")

@@ -1,0 +1,151 @@
+"""The JSON endpoints: create, get, list and cancel jobs; exchange an API key and secret for a bearer."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from airflow_provider_xcompliance.api.errors import ServerError
+from airflow_provider_xcompliance.api.jobs import Job, require_job_id, require_job_type
+from airflow_provider_xcompliance.api.messages import Auth, Request, Response, decode, refuse
+
+log = logging.getLogger(__name__)
+
+JOBS_PATH = "/2/compliance/jobs"
+MAX_NAME_LENGTH = 64
+
+# No field is promised by default, so all of them are asked for.
+_FIELDS = {
+    "compliance_job.fields": "created_at,download_expires_at,download_url,id,name,resumable,status,type,"
+    "upload_expires_at,upload_url"
+}
+
+
+class _Problems(msgspec.Struct):
+    errors: list[dict[str, Any]] = []
+
+
+class _JobAnswer(_Problems):
+    data: Job | None = None
+
+
+class _JobListAnswer(_Problems):
+    # With no job the key is absent.
+    data: list[Job] = []
+
+
+class _TokenAnswer(msgspec.Struct):
+    token_type: str
+    access_token: str
+
+
+def prepare_create(base_url: str, job_type: str, name: str | None, resumable: bool | None) -> Request:
+    """
+    Ask for a new job.
+
+    :param name: at most 64 characters; None leaves it out
+    :param resumable: None leaves it out; the current flow accepts nothing else
+    :raises ValueError: if the type is unknown or the name too long
+    """
+    require_job_type(job_type)
+    if name is not None and len(name) > MAX_NAME_LENGTH:
+        raise ValueError(f"a job's name has at most {MAX_NAME_LENGTH} characters, this one has {len(name)}")
+    body: dict[str, Any] = {"type": job_type}
+    if name is not None:
+        body["name"] = name
+    if resumable is not None:
+        body["resumable"] = resumable
+    return Request(
+        what=f"create a {job_type} job",
+        method="POST",
+        url=f"{base_url}{JOBS_PATH}?{urlencode(_FIELDS)}",
+        headers={"Content-Type": "application/json"},
+        body=msgspec.json.encode(body),
+        # There is no idempotency key: a second POST is a second, paid job.
+        repeatable=False,
+    )
+
+
+def prepare_get(base_url: str, job_id: str) -> Request:
+    """Ask for one job."""
+    return Request(what=f"get job {job_id}", method="GET", url=_job_url(base_url, job_id))
+
+
+def prepare_cancel(base_url: str, job_id: str) -> Request:
+    """Ask for the cancellation of a job; only jobs of the current flow can be cancelled."""
+    return Request(what=f"cancel job {job_id}", method="DELETE", url=_job_url(base_url, job_id))
+
+
+def prepare_list(base_url: str, job_type: str, status: str | None) -> Request:
+    """
+    Ask for the jobs of a type.
+
+    :param status: created, in_progress, failed or complete; X cannot be asked for ``expired``
+    """
+    query = {"type": require_job_type(job_type)} | ({"status": status} if status else {}) | _FIELDS
+    return Request(
+        what=f"list {job_type} jobs", method="GET", url=f"{base_url}{JOBS_PATH}?{urlencode(query)}"
+    )
+
+
+def prepare_token(base_url: str) -> Request:
+    """Ask for the bearer of an API key and secret; repeating it gives the same one."""
+    return Request(
+        what="exchange the API key and secret for a bearer token",
+        method="POST",
+        url=f"{base_url}/oauth2/token",
+        auth=Auth.BASIC,
+        headers={"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"},
+        body=b"grant_type=client_credentials",
+    )
+
+
+def digest_job(response: Response, what: str) -> Job:
+    """
+    Read the job that a create, get, cancel or upload answered with.
+
+    :raises XComplianceError: if it is no success, or holds no job
+    """
+    if response.status != 200:
+        refuse(response, what)
+    answer = decode(response, _JobAnswer, what)
+    _report(answer, what)
+    if answer.data is None:
+        raise ServerError(f"{what}: status 200, but the body holds no job")
+    return _seen(answer.data, response)
+
+
+def digest_list(response: Response, what: str) -> list[Job]:
+    """Read a list of jobs; empty where X knows none."""
+    if response.status != 200:
+        refuse(response, what)
+    answer = decode(response, _JobListAnswer, what)
+    _report(answer, what)
+    return [_seen(job, response) for job in answer.data]
+
+
+def digest_token(response: Response, what: str) -> str:
+    """Read the bearer token."""
+    if response.status != 200:
+        refuse(response, what)
+    answer = decode(response, _TokenAnswer, what)
+    if answer.token_type.lower() != "bearer" or not answer.access_token:
+        raise ServerError(f"{what}: the answer holds no bearer token")
+    return answer.access_token
+
+
+def _job_url(base_url: str, job_id: str) -> str:
+    return f"{base_url}{JOBS_PATH}/{require_job_id(job_id)}?{urlencode(_FIELDS)}"
+
+
+def _seen(job: Job, response: Response) -> Job:
+    return msgspec.structs.replace(job, observed_at=response.server_time)
+
+
+def _report(answer: _Problems, what: str) -> None:
+    if answer.errors:
+        titles = ", ".join(sorted({str(error.get("title", "untitled"))[:80] for error in answer.errors}))
+        log.warning("%s: the answer came with %d problems: %s", what, len(answer.errors), titles)

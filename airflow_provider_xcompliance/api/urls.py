@@ -1,0 +1,133 @@
+"""Where a packet may go, which wire flow a URL belongs to, and who gets the bearer token."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from airflow_provider_xcompliance.api.errors import UrlRefusedError
+from airflow_provider_xcompliance.api.jobs import Job
+
+DEFAULT_BASE_URL = "https://api.x.com"
+
+#: Two names of one API.
+API_HOSTS = frozenset({"api.x.com", "api.twitter.com"})
+TRUSTED_HOSTS = API_HOSTS | {"storage.googleapis.com"}
+
+
+class Flow(Enum):
+    """The two wire flows; the value is the most bytes that one upload may hold (X's documentation)."""
+
+    CURRENT = 128_000_000
+    LEGACY = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Scheme, host and port of a URL."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, parts: SplitResult) -> Origin:
+        """Take the origin out of a split URL, with the scheme's default port filled in."""
+        return cls(parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}[parts.scheme])
+
+
+class UrlPolicy:
+    """
+    Decide about a URL before a packet leaves.
+
+    :param base_url: the API as the connection names it: scheme, host, and port if not the default one
+    :param allowed_hosts: further hosts (``name`` or ``name:port``) that X's URLs may point to
+    :raises UrlRefusedError: if the base URL itself is not acceptable
+    """
+
+    def __init__(self, base_url: str = DEFAULT_BASE_URL, allowed_hosts: tuple[str, ...] = ()) -> None:
+        self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        self._base = Origin.of(_split(base_url))
+        self._check_scheme(self._base, named=True)
+        self.base_url = base_url.rstrip("/")
+
+    def check(self, url: str) -> Origin:
+        """
+        Return the origin of a URL that a packet may go to.
+
+        :raises UrlRefusedError: if it may not; the text names the host and the setting that would allow it
+        """
+        origin = Origin.of(_split(url))
+        named = origin == self._base or self._is_allowed(origin)
+        if not named and not (origin.host in TRUSTED_HOSTS and origin.port == 443):
+            raise UrlRefusedError(
+                f"X returned a URL on {origin.host}:{origin.port}, which is not on the list of hosts; nothing "
+                "was sent. If that host is right, add it to 'allowed_hosts' in the connection's extra"
+            )
+        self._check_scheme(origin, named=named)
+        return origin
+
+    def flow(self, url: str, job: Job) -> Flow:
+        """
+        Which wire flow an upload or download URL of a job belongs to.
+
+        :raises UrlRefusedError: if the URL is of neither flow
+        """
+        origin = self.check(url)
+        parts = urlsplit(url)
+        if any(key.lower() == "x-goog-signature" for key, _ in parse_qsl(parts.query)):
+            return Flow.LEGACY
+        paths = {f"/2/compliance/jobs/{job.id}/{operation}" for operation in ("upload", "download")}
+        if self._is_api(origin) and parts.path in paths:
+            return Flow.CURRENT
+        raise UrlRefusedError(
+            f"X returned a URL for job {job.id} on {origin.host} that is neither signed nor an upload or "
+            "download address of that job; nothing was sent"
+        )
+
+    def may_have_bearer(self, url: str) -> bool:
+        """Whether the connection's own API answers at this URL."""
+        return self._is_api(self.check(url))
+
+    def _is_api(self, origin: Origin) -> bool:
+        if origin == self._base:
+            return True
+        return self._base.host in API_HOSTS and origin.host in API_HOSTS and origin.port == self._base.port
+
+    def _is_allowed(self, origin: Origin) -> bool:
+        return f"{origin.host}:{origin.port}" in self._allowed_hosts or (
+            origin.host in self._allowed_hosts and origin.port == 443
+        )
+
+    @staticmethod
+    def _check_scheme(origin: Origin, *, named: bool) -> None:
+        if origin.scheme != "https" and not (named and _is_loopback(origin.host)):
+            raise UrlRefusedError(f"plain http to {origin.host} is refused: use https")
+
+
+def _split(url: str) -> SplitResult:
+    """Split a URL that no two parsers can read differently."""
+    if not re.fullmatch(r"[!-\[\]^-~]+", url):
+        raise UrlRefusedError("a URL holds a blank, a backslash or a control character; nothing was sent")
+    try:
+        parts = urlsplit(url)
+        port_is_good = parts.port is None or parts.port > 0
+    except ValueError:
+        raise UrlRefusedError("a URL cannot be read; nothing was sent") from None
+    if parts.scheme not in ("https", "http") or not parts.hostname or not port_is_good:
+        raise UrlRefusedError("a URL is not of the form https://host[:port]/…; nothing was sent")
+    if "@" in parts.netloc:
+        raise UrlRefusedError(f"a URL on {parts.hostname} carries a user name; nothing was sent")
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""What the bytes mean: ids, and events. Knows no Airflow and no HTTP."""

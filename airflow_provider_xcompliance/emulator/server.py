@@ -1,0 +1,225 @@
+"""Running the stand-in: in the foreground, or in a thread for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from airflow_provider_xcompliance.emulator.app import build
+from airflow_provider_xcompliance.emulator.control import Control
+from airflow_provider_xcompliance.emulator.results import parse_events
+from airflow_provider_xcompliance.emulator.settings import Settings
+from airflow_provider_xcompliance.emulator.state import State
+
+Returned = TypeVar("Returned")
+
+
+class OpenProtocol(H11Protocol):
+    """A connection that requests can lay hands on, as ``scope["state"]["protocol"]``."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.app_state = {**self.app_state, "protocol": self}
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        # uvicorn's own way raises the signal again, which would not be a clean end.
+        yield
+
+
+class Emulator:
+    """The stand-in bound to a port, but not yet serving.
+
+    :param port: 0 takes a free one.
+    :param state_dir: where bodies and results are kept; None: a directory that goes with the server.
+    :param events: NDJSON; each line is the event of the id in it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        host: str,
+        port: int,
+        state_dir: Path | None = None,
+        events: bytes | None = None,
+    ) -> None:
+        self._cleanup = contextlib.ExitStack()
+        if state_dir is None:
+            temporary = tempfile.TemporaryDirectory(
+                prefix="xcompliance-emulator-", ignore_cleanup_errors=True
+            )
+            state_dir = Path(self._cleanup.enter_context(temporary))
+        state_dir.mkdir(parents=True, exist_ok=True)
+        self._socket = self._cleanup.enter_context(socket.create_server((host, port)))
+        self.url = f"http://{host}:{self._socket.getsockname()[1]}"
+        self.state = State(settings, state_dir, None if events is None else parse_events(events))
+        self.control = Control(self.state)
+        self.server: _Server | None = None
+
+    async def serve(self, on_start: Callable[[], None]) -> None:
+        """Serve until :meth:`stop`."""
+        config = uvicorn.Config(
+            build(self.state, self.control),
+            http=OpenProtocol,
+            ws="none",
+            lifespan="off",
+            date_header=False,
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=1,
+        )
+        self.server = _Server(config, on_start)
+        with self._cleanup:
+            await self.server.serve(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """End serving; to be called in the server's loop."""
+        self.state.closing = True
+        self.state.faults.release()
+        if self.server:
+            self.server.should_exit = True
+
+
+async def run(emulator: Emulator) -> None:
+    """Serve in the foreground until SIGTERM or SIGINT; says on stdout when it is ready."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, emulator.stop)
+    await emulator.serve(lambda: print(f"listening on {emulator.url}", flush=True))
+
+
+class EmulatorServer:
+    """The stand-in in a thread, on a free port of the loopback interface.
+
+    :param events: NDJSON; each line is the event of the id in it.
+    :param settings: see :class:`~airflow_provider_xcompliance.emulator.settings.Settings`.
+    """
+
+    def __init__(
+        self, *, events: str | bytes | None = None, state_dir: Path | None = None, **settings: Any
+    ) -> None:
+        raw = events.encode() if isinstance(events, str) else events
+        self._settings = Settings()
+        self._settings.update(settings)
+        self._emulator = Emulator(self._settings, "127.0.0.1", 0, state_dir, raw)
+        self._started = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="x-api-stand-in", daemon=True)
+        self.url = self._emulator.url
+
+    def _run(self) -> None:
+        with contextlib.closing(self._loop):
+            self._loop.run_until_complete(self._emulator.serve(self._started.set))
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+
+    def __enter__(self) -> EmulatorServer:
+        self._thread.start()
+        if not self._started.wait(30):
+            raise TimeoutError("the stand-in X API did not start within 30 s")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._emulator.stop)
+        self._thread.join()
+
+    def _call(self, function: Callable[..., Returned], *arguments: Any, **options: Any) -> Returned:
+        async def call() -> Returned:
+            return function(*arguments, **options)
+
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(30)
+
+    @property
+    def bearer_token(self) -> str:
+        """The bearer that is accepted."""
+        return self._settings.bearer_token
+
+    @property
+    def api_key(self) -> str:
+        """The API key that is accepted."""
+        return self._settings.api_key
+
+    @property
+    def api_secret(self) -> str:
+        """The API secret that is accepted."""
+        return self._settings.api_secret
+
+    def now(self) -> float:
+        """Return the time on the stand-in's clock, in seconds since the epoch."""
+        return float(self._call(self._emulator.control.clock)["now"])
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock on."""
+        self._call(self._emulator.control.clock, seconds)
+
+    def configure(self, **settings: Any) -> dict[str, Any]:
+        """Change settings."""
+        return self._call(self._emulator.control.configure, **settings)
+
+    def add_fault(self, action: str, **fault: Any) -> None:
+        """Set a fault; see :class:`~airflow_provider_xcompliance.emulator.faults.Fault`."""
+        self._call(self._emulator.control.add_fault, action=action, **fault)
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the faults that are set."""
+        return list(self._call(self._emulator.control.faults)["faults"])
+
+    def clear_faults(self) -> None:
+        """Take all faults back."""
+        self._call(self._emulator.control.clear_faults)
+
+    def release(self) -> None:
+        """Let go on what is stalled."""
+        self._call(self._emulator.control.release)
+
+    def requests(self, endpoint: str | None = None) -> list[dict[str, Any]]:
+        """Return the log of requests, or that of one endpoint."""
+        entries = self._call(self._emulator.control.requests)["requests"]
+        return [entry for entry in entries if endpoint in (None, entry["endpoint"])]
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return all jobs, the newest first."""
+        return list(self._call(self._emulator.control.jobs)["jobs"])
+
+    def set_job(self, job_id: str, status: str, error: str | None = None) -> None:
+        """Give a job any status."""
+        self._call(self._emulator.control.set_job, job_id, status, error)
+
+    def set_result(self, job_id: str, result: str | bytes) -> None:
+        """Replace the bytes of a job's result."""
+        self._call(self._emulator.control.set_result, job_id, result)
+
+    def set_events(self, events: str | bytes | None) -> None:
+        """Replace the events of results that are yet to be computed."""
+        self._call(self._emulator.control.set_events, events)
+
+    def lose_sessions(self, job_id: str) -> None:
+        """Drop a job's resumable sessions."""
+        self._call(self._emulator.control.lose_sessions, job_id)
+
+    def reset(self) -> None:
+        """Go back to the start."""
+        self._call(self._emulator.control.reset)

@@ -1,0 +1,90 @@
+"""Bodies on the wire: from the socket to a file, and from a file to the socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from airflow_provider_xcompliance.emulator.storage import BLOCK
+
+
+def base_url(request: Request) -> str:
+    """Return scheme, host and port by which the client reached this server."""
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
+def headers_of(request: Request) -> dict[str, str]:
+    """Return the headers by lower-case name; repeated ones are joined, as Google does."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
+async def spool(request: Request, path: Path, offset: int = 0) -> bool:
+    """Write the body to a file, from a byte on.
+
+    :return: whether it came to its end.
+    """
+    path.touch()
+    with path.open("r+b") as target:
+        target.seek(offset)
+        try:
+            async for block in request.stream():
+                target.write(block)
+        except ClientDisconnect:
+            return False
+    return True
+
+
+class FileResponse(Response):
+    """A stored file, or a span of it.
+
+    :param span: first and last byte.
+    :param framing: ``length``, ``chunked``, or ``close`` (the end of the connection is the end of the body).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        headers: Iterable[tuple[str, str]],
+        span: tuple[int, int],
+        status: int = 200,
+        framing: str = "length",
+    ) -> None:
+        super().__init__(status_code=status, media_type="application/octet-stream")
+        self._path = path
+        self._start, end = span
+        self._length = end + 1 - self._start
+        self._framing = framing
+        del self.headers["content-length"]
+        for name, value in headers:
+            self.headers.append(name, value)
+        if framing == "length":
+            self.headers["content-length"] = str(self._length)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, block by block."""
+        if self._framing == "close":
+            # To a client of HTTP/1.0 there is no other framing; h11 then closes at the end.
+            scope["state"]["protocol"].conn.their_http_version = b"1.0"
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        with self._path.open("rb") as stored:
+            stored.seek(self._start)
+            left = self._length
+            while left and (block := stored.read(min(BLOCK, left))):
+                left -= len(block)
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def empty(status: int, headers: Iterable[tuple[str, str]]) -> Response:
+    """Return an answer without a body, whose headers may repeat."""
+    response = Response(b"", status)
+    for name, value in headers:
+        response.headers.append(name, value)
+    return response
