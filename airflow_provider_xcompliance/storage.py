@@ -207,7 +207,7 @@ def _s3_code(error: BaseException) -> str:
 
 def _exists(destination: str) -> DestinationExistsError:
     return DestinationExistsError(
-        f"{display(destination)} exists with other content; choose another destination, or if_exists='replace'"
+        f"{display(destination)} exists with other content; give another destination, or if_exists='replace'"
     )
 
 
@@ -229,6 +229,6 @@ def _explained(what: str) -> Iterator[None]:
         raise StorageError(
             f"{what}: the library for that store is missing; install this package's extra"
         ) from None
-    except Exception as error:  # each store's library has errors of its own, and URIs may hold credentials
+    except Exception as error:  # noqa: BLE001 - each store's library has errors of its own, and URIs may hold credentials
         reason = _s3_code(error) or getattr(error, "strerror", None) or type(error).__name__
         raise StorageError(f"{what}: {reason}") from None

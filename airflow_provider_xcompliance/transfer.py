@@ -157,8 +157,8 @@ def _require_fit(spool: IdSpool, limit: int) -> None:
     if spool.digest.bytes > limit:
         parts = -(-spool.digest.bytes // limit)
         raise UploadTooLargeError(
-            f"{spool.source}: {spool.digest.bytes:,} bytes of ids, and one job takes {limit:,}; split the file into at "
-            f"least {parts} parts and run a job for each"
+            f"{spool.source}: {spool.digest.bytes:,} bytes of ids, but one job takes {limit:,}; split it "
+            f"into at least {parts} parts, and run a job for each"
         )
 
 

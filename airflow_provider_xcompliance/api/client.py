@@ -23,7 +23,7 @@ from airflow_provider_xcompliance.api.errors import (
     ServerError,
     XComplianceError,
 )
-from airflow_provider_xcompliance.api.jobs import Job, JobStatus, explain_failure
+from airflow_provider_xcompliance.api.jobs import Job, JobStatus, explain_end
 from airflow_provider_xcompliance.api.messages import FileSlice, Request, Response
 from airflow_provider_xcompliance.api.transport import Progress, Transport
 from airflow_provider_xcompliance.api.urls import Flow, UrlPolicy
@@ -58,6 +58,7 @@ class XComplianceClient:
 
     :param upload_content_type: of the PUT in the current flow
     :param max_rate_limit_wait: the most seconds to sleep for one reset of a rate limit; longer ones raise
+    :param max_tries: how often a request that fails for a passing reason is sent in all
     :param sleep: waits that many seconds
     """
 
@@ -68,12 +69,14 @@ class XComplianceClient:
         *,
         upload_content_type: str = "text/plain",
         max_rate_limit_wait: float = DEFAULT_MAX_RATE_LIMIT_WAIT,
+        max_tries: int = MAX_TRIES,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._transport = transport
         self._policy = policy
         self._upload_content_type = upload_content_type
         self._max_rate_limit_wait = max_rate_limit_wait
+        self._max_tries = max_tries
         self._sleep = sleep
 
     def create_job(self, job_type: str, name: str | None = None, resumable: bool | None = None) -> Job:
@@ -141,7 +144,7 @@ class XComplianceClient:
         """
         if job.status != JobStatus.COMPLETE:
             raise JobConflictError(
-                explain_failure(job)
+                explain_end(job)
                 if job.is_terminal
                 else f"job {job.id} is {job.status}: there are no results yet; wait until it is complete"
             )
@@ -175,7 +178,7 @@ class XComplianceClient:
                 tries = 1 if mark() > furthest else tries + 1
                 furthest = max(furthest, mark())
                 wait = retry_wait(error, tries, self._max_rate_limit_wait, repeatable=repeatable)
-                if wait is None:
+                if wait is None or tries >= self._max_tries:
                     raise
                 log.warning("%s; trying again in %.0f s", error, wait)
             self._sleep(wait)
@@ -258,8 +261,6 @@ def retry_wait(
     :param max_rate_limit_wait: the longest wait for the reset of a rate limit
     :param repeatable: whether the request does no harm if it arrives twice
     """
-    if tries >= MAX_TRIES:
-        return None
     backoff = random.uniform(0.5, 1.0) * min(2.0**tries, _MAX_BACKOFF_SECONDS)  # noqa: S311 - jitter, no secret
     if isinstance(error, RateLimitedError):
         # Refused before anything was done, so even a POST may be repeated.
@@ -279,6 +280,6 @@ def _require_open(job: Job) -> None:
     if job.status == JobStatus.EXPIRED or job.has_lapsed(job.upload_expires_at):
         raise uploads.window_is_over(job)
     if job.status == JobStatus.FAILED:
-        raise JobConflictError(explain_failure(job))
+        raise JobConflictError(explain_end(job))
     if job.status != JobStatus.CREATED:
         raise JobConflictError(f"job {job.id} is {job.status}: it has its ids already and takes no others")

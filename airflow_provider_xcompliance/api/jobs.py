@@ -112,15 +112,16 @@ def require_job_type(job_type: str) -> str:
     return job_type
 
 
-def explain_failure(job: Job) -> str:
-    """Say in one sentence why a job that ended without results did so, and what to do."""
+def explain_end(job: Job) -> str:
+    """Say in one sentence how a job ended, and what to do if it did so without results."""
     reason = f" ({job.error[:200]})" if job.error else ""
-    why = {
+    how = {
+        JobStatus.COMPLETE: "is complete",
         JobStatus.FAILED: f"failed at X{reason}, or was cancelled; create a new job with the same ids",
         JobStatus.EXPIRED: "expired: no ids were uploaded within 15 minutes of its creation; "
         "create a new job and upload right after",
     }
-    return f"job {job.id} ({job.type}) {why[JobStatus(job.status)]}"
+    return f"job {job.id} ({job.type}) {how[JobStatus(job.status)]}"
 
 
 def poll_seconds(base_seconds: float, waited_seconds: float) -> float:

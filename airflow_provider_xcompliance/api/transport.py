@@ -58,6 +58,7 @@ class Transport:
 
     :param timeout_seconds: for connecting, and for every single read
     :param ca_bundle: path of the certificates to trust instead of the usual ones
+    :param on_token: told the bearer that an API key and secret were exchanged for, so that logs can mask it
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class Transport:
         *,
         timeout_seconds: float = 60.0,
         ca_bundle: str | None = None,
+        on_token: Callable[[str], None] | None = None,
     ) -> None:
         self._policy = policy
         self._credentials = credentials
         self._bearer_token = credentials.bearer_token
         self._timeout_seconds = timeout_seconds
         self._verify = ca_bundle or True
+        self._on_token = on_token
         self._session = requests.Session()
 
     def close(self) -> None:
@@ -152,6 +155,8 @@ class Transport:
         if not self._bearer_token:
             request = prepare_token(self._policy.base_url)
             self._bearer_token = digest_token(self.send(request), request.what)
+            if self._on_token:
+                self._on_token(self._bearer_token)
         return self._bearer_token
 
     @contextmanager

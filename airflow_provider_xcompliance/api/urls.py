@@ -64,8 +64,8 @@ class UrlPolicy:
         named = origin == self._base or self._is_allowed(origin)
         if not named and not (origin.host in TRUSTED_HOSTS and origin.port == 443):
             raise UrlRefusedError(
-                f"X returned a URL on {origin.host}:{origin.port}, which is not on the list of hosts; nothing "
-                "was sent. If that host is right, add it to 'allowed_hosts' in the connection's extra"
+                f"X returned a URL on {origin.host}:{origin.port}, which is not an allowed host; nothing was "
+                "sent. If that host is right, add it to 'allowed_hosts' in the connection's extra"
             )
         self._check_scheme(origin, named=named)
         return origin

@@ -104,7 +104,7 @@ class EventCounts:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: ``events``, ``actions`` (action → reason → number), ``errors``, ``unknown``."""
+        """Return ``events``, ``actions`` (action → reason → number), ``errors`` and ``unknown``."""
         actions: dict[str, dict[str, int]] = {}
         for (action, reason), number in sorted(self._events.items(), key=str):
             actions.setdefault(str(action), {})[str(reason)] = number
@@ -136,8 +136,8 @@ def require_submitted(events: SupportsRead[bytes], submitted: IO[bytes], name: s
         if ids:
             examples = ", ".join(sorted(repr(each.decode()[:40]) for each in ids)[:3])
             raise ForeignEventsError(
-                f"{name}: at least {len(ids)} records are about ids that were not submitted ({examples}); this "
-                "is not the result of that file, and nothing of it is kept"
+                f"{name}: at least {len(ids)} records are about ids that were not submitted ({examples}); "
+                "this is not the result of that file, and nothing of it is kept"
             )
 
 

@@ -20,7 +20,7 @@ MAX_SHOWN = 10
 
 _BOM = b"\xef\xbb\xbf"
 
-# Whole blocks of lines that need no second look; possessive, so that a bad line is found without backtracking.
+# Whole blocks of lines that need no second look; possessive, so that a bad line costs no backtracking.
 # Nineteen digits that begin with 9 may exceed MAX_ID, so they take the slow way.
 _CLEAN_LINES = re.compile(rb"(?:(?:[1-8][0-9]{0,18}|9[0-9]{0,17})\n)*+")
 _ID = re.compile(rb"[0-9]{1,19}")
@@ -52,7 +52,7 @@ class InvalidIdsError(ValueError):
 
 class IdReader:
     """
-    Read a file of ids in clean blocks: every line one id, every line ended by ``\\n``.
+    Read a file of ids in clean blocks: every line is one id, and ends with a newline.
 
     Blank lines, CRLF, a byte order mark and blanks around an id are harmless: they are left out and counted.
 

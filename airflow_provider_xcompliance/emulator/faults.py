@@ -133,8 +133,15 @@ class Exchange:
         if fault.after_effect:
             await self.run(send=_nowhere)
 
+    def close(self) -> None:
+        """Close the connection, once all that was sent is out."""
+        # Else uvicorn would report that the response was not completed.
+        self.protocol.cycle.disconnected = True
+        self.protocol.transport.close()
+
     def reset(self) -> None:
         """Break the connection with a TCP reset."""
+        self.protocol.cycle.disconnected = True
         sock = self.protocol.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.protocol.transport.abort()
@@ -195,11 +202,11 @@ async def _cut_upload(fault: Fault, exchange: Exchange) -> None:
 async def _kill(fault: Fault, exchange: Exchange) -> None:
     async def kill(rest: bytes) -> None:
         os.kill(fault.pid or 0, signal.SIGKILL)
+        exchange.reset()
 
     if fault.at is None:
         await exchange.effect(fault)
         await kill(b"")
-        exchange.reset()
     else:
         await exchange.run(send=_filter(fault, exchange, kill))
 
@@ -228,7 +235,7 @@ def _filter(fault: Fault, exchange: Exchange, then: Callable[[bytes], Awaitable[
 
 async def _cut(fault: Fault, exchange: Exchange) -> None:
     async def close(rest: bytes) -> None:
-        exchange.protocol.transport.close()
+        exchange.close()
 
     await exchange.run(send=_filter(fault, exchange, close))
 
@@ -300,7 +307,7 @@ async def _wrong_length(fault: Fault, exchange: Exchange) -> None:
         exchange.protocol.transport.write(message.get("body", b""))
         await exchange.protocol.flow.drain()
         if not message.get("more_body"):
-            exchange.protocol.transport.close()
+            exchange.close()
 
     await exchange.run(send=send)
 

@@ -115,9 +115,7 @@ async def _append(session: Session, request: Request) -> bool:
     if sent.start is None:
         return session.is_whole(sent.total)
     if sent.start > session.stored:
-        raise gcs_error(
-            "InvalidArgument", f"{sent.start} is past the {session.stored} bytes that are stored."
-        )
+        raise gcs_error("InvalidArgument", f"{sent.start} is past the {session.stored} bytes stored.")
     await spool(request, session.path, sent.start)
     if session.turn != turn:
         raise gcs_error("InvalidArgument", "A later request has taken over.")

@@ -39,7 +39,7 @@ class Digests:
         stat = path.stat()
         return cls(
             stat.st_size,
-            base64.b64encode(crc32c.digest()).decode(),
+            base64.b64encode(crc32c.to_bytes(4, "big")).decode(),
             md5.hexdigest(),
             stat.st_mtime_ns // 1000,
         )

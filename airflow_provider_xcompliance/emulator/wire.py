@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -25,14 +26,19 @@ def headers_of(request: Request) -> dict[str, str]:
     return headers
 
 
+def _open_at(path: Path, offset: int) -> BinaryIO:
+    path.touch()
+    target = path.open("r+b")
+    target.seek(offset)
+    return target
+
+
 async def spool(request: Request, path: Path, offset: int = 0) -> bool:
     """Write the body to a file, from a byte on.
 
     :return: whether it came to its end.
     """
-    path.touch()
-    with path.open("r+b") as target:
-        target.seek(offset)
+    with _open_at(path, offset) as target:
         try:
             async for block in request.stream():
                 target.write(block)
