@@ -32,7 +32,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## the nightly DAG on a real Airflow against the stand-in X API; FLOW=current|legacy
-	@$(PY) demo/run.py --flow $(FLOW) $(ARGS)
+	@$(PY) -m demo.run --flow $(FLOW) $(ARGS)
 
 test: $(READY)  ## the test suite; AIRFLOW=2.11.2 for that version, ARGS="-k words" for pytest
 	@$(PY) -m pytest $(ARGS)
@@ -41,13 +41,13 @@ lint: $(READY)  ## ruff check, ruff format, mypy --strict
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy --strict -p airflow_provider_xcompliance
-	@$(PY) -m mypy --strict demo
+	@$(PY) -m mypy --strict -p demo
 
 bench: $(READY)  ## speed and memory beside named rivals
 	@$(PY) -m benchmarks $(ARGS)
 
 live: $(READY)  ## the same four steps against the real X, with a token of yours; these requests cost money
-	@$(PY) demo/live.py $(ARGS)
+	@$(PY) -m demo.live $(ARGS)
 
 constraints: $(READY)  ## resolve the pins anew, to the newest versions that fit together
 	@$(call COMPILE,3.3.2,--group test --group lint) --upgrade -o constraints.txt

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,14 @@ from airflow_provider_xcompliance.api.client import DownloadedResult, XComplianc
 from airflow_provider_xcompliance.api.errors import UploadTooLargeError
 from airflow_provider_xcompliance.api.jobs import Job
 from airflow_provider_xcompliance.archive.events import EventCounts, read_events, require_submitted
-from airflow_provider_xcompliance.archive.ids import IdReader, InvalidIdsError
-from airflow_provider_xcompliance.storage import Digest
+from airflow_provider_xcompliance.archive.ids import MAX_ID_BYTES, IdReader, InvalidIdsError
+from airflow_provider_xcompliance.archive.repetitions import drop_repeated
+from airflow_provider_xcompliance.storage import Digest, StorageError
 
 log = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 5.0
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,25 +71,23 @@ def spool_ids(source: str, client: Any = None) -> Iterator[IdSpool]:
     :param source: URI or path; compressed if its name says so
     :param client: of the store that holds it
     :raises InvalidIdsError: if a line is no id, or there is none; the text names file and line
+    :raises StorageError: if the file cannot be read, or the local disk is full
     """
-    name = storage.display(source)
-    with _spool_directory() as directory, storage.open_source(source, client, decompress=True) as file:
-        reader = IdReader(file, name)
-        path = directory / "ids"
-        sha256, crc32c, progress = hashlib.sha256(), 0, _Progress(f"reading ids of {name}")
-        try:
-            with path.open("xb") as spool:
-                for block in reader:
-                    spool.write(block)
-                    sha256.update(block)
-                    crc32c = google_crc32c.extend(crc32c, block)
-                    progress(spool.tell(), None)
-        except InvalidIdsError as error:
-            for line in error.lines:
-                log.error(line)
-            raise
-        digest = Digest(path.stat().st_size, sha256.hexdigest())
-        yield IdSpool(path, name, reader.ids, digest, crc32c, dict(reader.cleaned))
+    with _spool_directory() as directory:
+        path = _spool_file(directory, "ids")
+        with storage.open_source(source, client, decompress=True) as file:
+            reader = IdReader(file, storage.display(source))
+            _write_ids(reader, path, _Progress(f"reading ids of {storage.display(source)}"))
+        duplicates = drop_repeated(path)
+        cleaned = dict(reader.cleaned) | ({"duplicates": duplicates} if duplicates else {})
+        yield IdSpool(
+            path,
+            storage.display(source),
+            reader.ids - duplicates,
+            storage.digest_of(str(path)),
+            _crc32c_of(path),
+            cleaned,
+        )
 
 
 def upload(client: XComplianceClient, job_id: str, source: str, source_client: Any = None) -> dict[str, Any]:
@@ -133,15 +134,17 @@ def download(
     :param replace: whether another file at the destination may be replaced
     :return: the receipt: what the manifest says, where it is, and whether the events were new
     :raises IntegrityError: if the results stay incomplete or corrupt
+    :raises StorageError: before X hears of it, if nothing can land on the destination; or if the store fails
     :raises InvalidEventsError: if a line of them is no record
     :raises ForeignEventsError: if they are about other ids than the submitted ones
     :raises DestinationExistsError: if something else stands at the destination
     """
+    storage.require_landable(destination)
     job = client.get_job(job_id)
     with _spool_directory() as directory:
-        spool = directory / "events"
-        spool.touch(mode=0o600)
-        result = client.download(job, spool, _Progress(f"downloading the results of job {job.id}"))
+        spool = _spool_file(directory, "events")
+        progress = _Progress(f"downloading the results of job {job.id}")
+        result = client.download(job, spool, _with_room(directory, progress))
         counts = _count_events(spool, job)
         ids = _check_submitted(spool, job, submitted, submitted_client) if submitted else None
         digest = storage.digest_of(str(spool))
@@ -155,10 +158,11 @@ def download(
 
 def _require_fit(spool: IdSpool, limit: int) -> None:
     if spool.digest.bytes > limit:
-        parts = -(-spool.digest.bytes // limit)
+        # Cut at the end of a line, a part may fall short of the limit by all of a line but its last byte.
+        parts = -(-spool.digest.bytes // (limit - MAX_ID_BYTES))
         raise UploadTooLargeError(
-            f"{spool.source}: {spool.digest.bytes:,} bytes of ids, but one job takes {limit:,}; split it "
-            f"into at least {parts} parts, and run a job for each"
+            f"{spool.source}: {spool.digest.bytes:,} bytes of ids, but one job takes {limit:,}; split it at "
+            f"ends of lines into at least {parts} parts (split -C {limit} does), and run a job for each"
         )
 
 
@@ -169,15 +173,17 @@ def _count_events(spool: Path, job: Job) -> dict[str, Any]:
             counts.add(events)
     if counts.unknown:
         log.warning(
-            "job %s: X sent actions or reasons that this version does not know: %s",
-            job.id,
-            ", ".join(counts.unknown),
+            "job %s: X sent actions or reasons that this version does not know: %r", job.id, counts.unknown
         )
     return counts.to_dict()
 
 
 def _check_submitted(events: Path, job: Job, submitted: str, client: Any) -> dict[str, Any]:
-    with spool_ids(submitted, client) as ids, events.open("rb") as file, ids.path.open("rb") as id_file:
+    with (
+        spool_ids(submitted, client) as ids,
+        events.open("rb") as file,
+        ids.path.open("rb") as id_file,
+    ):
         require_submitted(file, id_file, f"results of job {job.id}")
         return ids.to_dict()
 
@@ -207,22 +213,76 @@ def _land_manifest(spool: Path, manifest: dict[str, Any], uri: str, client: Any)
     storage.land(spool, digest, uri, client, replace=True)
 
 
+def _write_ids(reader: IdReader, path: Path, progress: _Progress) -> None:
+    try:
+        with path.open("wb") as spool:
+            for block in reader:
+                spool.write(block)
+                progress(spool.tell(), None)
+    except InvalidIdsError as error:
+        for line in error.lines:
+            log.error(line)
+        raise
+    if suspicion := reader.suspicion():
+        log.warning(suspicion)
+
+
+def _crc32c_of(path: Path) -> int:
+    crc32c = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            crc32c = google_crc32c.extend(crc32c, block)
+    return crc32c
+
+
 @contextmanager
 def _spool_directory() -> Iterator[Path]:
     """Local scratch space that nobody else can read: in ``TMPDIR``, or where the system keeps such files."""
-    with tempfile.TemporaryDirectory(prefix="xcompliance-") as directory:
-        yield Path(directory)
+    try:
+        with tempfile.TemporaryDirectory(prefix="xcompliance-") as directory:
+            yield Path(directory)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise StorageError(
+            f"cannot spool in {tempfile.gettempdir()}: {reason}; free space there, or set TMPDIR"
+        ) from None
+
+
+def _with_room(directory: Path, progress: _Progress) -> Callable[[int, int | None], None]:
+    """Give up a transfer whose rest will not fit into a directory, instead of filling the disk first."""
+
+    def check(done: int, total: int | None) -> None:
+        free = shutil.disk_usage(directory).free
+        if total and total - done > free:
+            raise StorageError(
+                f"{total:,} bytes do not fit into {tempfile.gettempdir()}, which has {free:,} left; free "
+                "space there, or set TMPDIR"
+            )
+        progress(done, total)
+
+    return check
+
+
+def _spool_file(directory: Path, name: str) -> Path:
+    path = directory / name
+    path.touch(mode=0o600, exist_ok=False)
+    return path
 
 
 class _Progress:
-    """Log how far a transfer is, every few seconds."""
+    """
+    Log how far a transfer is, every few seconds.
 
-    def __init__(self, what: str) -> None:
+    :param clock: tells seconds
+    """
+
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._what = what
-        self._started = self._logged = time.monotonic()
+        self._clock = clock
+        self._started = self._logged = clock()
 
     def __call__(self, done: int, total: int | None) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._logged < _PROGRESS_SECONDS:
             return
         self._logged = now

@@ -1,4 +1,4 @@
-"""A real Airflow 3 for demonstrations and end-to-end tests: ``airflow standalone`` and a client of its REST API."""
+"""A real Airflow 3 for demonstrations and end-to-end tests: ``airflow standalone`` and its REST API."""
 
 import os
 import subprocess
@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from demo.processes import background, free_port
 
@@ -30,6 +32,9 @@ class RestClient:
         self._session = requests.Session()
         # Neither a proxy nor a .netrc has a say in what goes to the loopback interface.
         self._session.trust_env = False
+        # SQLite is locked now and then; only what changes nothing is asked twice.
+        retry = Retry(5, status_forcelist=[500, 503], allowed_methods={"GET"}, backoff_factor=0.5)
+        self._session.mount("http://", HTTPAdapter(max_retries=retry))
 
     def is_healthy(self) -> bool:
         """Whether every component reports that it works."""
@@ -57,9 +62,19 @@ class RestClient:
         """Let the scheduler run the DAG."""
         self._call("PATCH", f"/api/v2/dags/{quote(dag_id)}", json={"is_paused": False})
 
-    def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> str:
-        """Start a run and return its id; ``conf`` overrides the DAG's params."""
-        body = {"logical_date": None, "conf": conf}
+    def next_logical_date(self, dag_id: str) -> str | None:
+        """Return the logical date of the run that the schedule would start next."""
+        date: str | None = self._call("GET", f"/api/v2/dags/{quote(dag_id)}")["next_dagrun_logical_date"]
+        return date
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any], logical_date: str | None = None) -> str:
+        """
+        Start a run and return its id.
+
+        :param conf: overrides the DAG's params
+        :param logical_date: with that of a scheduled run, this run takes its place
+        """
+        body = {"logical_date": logical_date, "conf": conf}
         run_id: str = self._call("POST", f"/api/v2/dags/{quote(dag_id)}/dagRuns", json=body)["dag_run_id"]
         return run_id
 
@@ -129,9 +144,7 @@ class Standalone:
 
 
 @contextmanager
-def standalone(
-    home: Path, dags: Path, env: Mapping[str, str], seconds: float = 120
-) -> Iterator[Standalone]:
+def standalone(home: Path, dags: Path, env: Mapping[str, str], seconds: float = 120) -> Iterator[Standalone]:
     """
     Start an Airflow of its own, and end it on the way out.
 
@@ -151,7 +164,7 @@ def standalone(
 
 
 def environment(home: Path, dags: Path, port: int) -> dict[str, str]:
-    """Return an environment in which an Airflow is alone: own home, own ports, none of the user's settings."""
+    """Return an environment in which an Airflow is alone: own home and ports, no settings of the user."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     settings = {
         "CORE__LOAD_EXAMPLES": "False",

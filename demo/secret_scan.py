@@ -40,7 +40,9 @@ class SecretScan:
         """Look into a text."""
         content = text.encode() if isinstance(text, str) else text
         self.places += 1
-        if any(needle in content for needle in self._needles) or any(shape.search(content) for shape in SHAPES):
+        if any(needle in content for needle in self._needles) or any(
+            shape.search(content) for shape in SHAPES
+        ):
             self.found.append(where)
 
     def files(self, directory: Path, leave_out: Iterable[Path] = ()) -> None:
@@ -59,7 +61,9 @@ class SecretScan:
 def database_rows(path: Path) -> Iterator[tuple[str, str]]:
     """Return every row of every table of a SQLite file as the name of the table and one text."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
         for table in tables:
             for row in connection.execute(f'SELECT * FROM "{table}"'):
                 yield table, "\n".join(_plain(cell) for cell in row)

@@ -16,6 +16,7 @@ from airflow_provider_xcompliance.api import endpoints, uploads
 from airflow_provider_xcompliance.api.downloads import Download
 from airflow_provider_xcompliance.api.errors import (
     TRANSIENT_ERRORS,
+    DeadlineError,
     IntegrityError,
     JobConflictError,
     NetworkError,
@@ -39,6 +40,9 @@ _MAX_BACKOFF_SECONDS = 30.0
 #: X's window is 15 minutes; with this no wait for a reset is cut off.
 DEFAULT_MAX_RATE_LIMIT_WAIT = 960.0
 
+#: A server that sends a few bytes now and then would keep a download going for ever.
+DEFAULT_MAX_DOWNLOAD_SECONDS = 6 * 3600.0
+
 
 class DownloadedResult(msgspec.Struct, frozen=True):
     """
@@ -59,7 +63,9 @@ class XComplianceClient:
     :param upload_content_type: of the PUT in the current flow
     :param max_rate_limit_wait: the most seconds to sleep for one reset of a rate limit; longer ones raise
     :param max_tries: how often a request that fails for a passing reason is sent in all
+    :param max_download_seconds: the most that one download may take, pauses and repetitions included
     :param sleep: waits that many seconds
+    :param clock: tells seconds that only grow
     """
 
     def __init__(
@@ -70,14 +76,18 @@ class XComplianceClient:
         upload_content_type: str = "text/plain",
         max_rate_limit_wait: float = DEFAULT_MAX_RATE_LIMIT_WAIT,
         max_tries: int = MAX_TRIES,
+        max_download_seconds: float = DEFAULT_MAX_DOWNLOAD_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
         self._policy = policy
         self._upload_content_type = upload_content_type
         self._max_rate_limit_wait = max_rate_limit_wait
         self._max_tries = max_tries
+        self._max_download_seconds = max_download_seconds
         self._sleep = sleep
+        self._clock = clock
 
     def create_job(self, job_type: str, name: str | None = None, resumable: bool | None = None) -> Job:
         """
@@ -85,6 +95,7 @@ class XComplianceClient:
 
         :raises JobConflictError: if a job of the type is active
         :raises NetworkError: if ``delivered`` is set, the job may exist: list before creating another
+        :raises ServerError: the job may exist
         """
         request = endpoints.prepare_create(self._policy.base_url, job_type, name, resumable)
         return self._call(request, endpoints.digest_job)
@@ -104,11 +115,20 @@ class XComplianceClient:
 
     def cancel_job(self, job_id: str) -> Job:
         """
-        Cancel a job of the current flow; it becomes ``failed``.
+        Cancel a job of the current flow; it becomes ``failed``, and may have been so before.
 
-        :raises XComplianceError: if X will not, as for every job of the legacy flow
+        :raises InvalidRequestError: if X cannot, as for every job of the legacy flow
+        :raises JobConflictError: if the job is complete, or expired
         """
-        return self._call(endpoints.prepare_cancel(self._policy.base_url, job_id), endpoints.digest_job)
+        request = endpoints.prepare_cancel(self._policy.base_url, job_id)
+        try:
+            return self._call(request, endpoints.digest_cancel)
+        except JobConflictError:
+            # So it is if an earlier try did cancel it, and only its answer was lost.
+            job = self.get_job(job_id)
+            if job.status != JobStatus.FAILED:
+                raise
+            return job
 
     def upload(self, job: Job, path: Path, crc32c: int, progress: Progress | None = None) -> None:
         """
@@ -124,9 +144,19 @@ class XComplianceClient:
         _require_open(job)
         size = path.stat().st_size
         if flow is Flow.LEGACY and job.resumable:
-            self._upload_resumable(uploads.ResumableUpload(job, path, size, crc32c), progress)
+            session = uploads.ResumableUpload(job, path, size, crc32c)
+            self._deliver(
+                job,
+                lambda: self._send_rest(session, progress),
+                # A session that is open can be asked itself.
+                job_must_tell=lambda: not session.is_open,
+                mark=lambda: session.stored,
+            )
         else:
-            self._upload_whole(job, flow, FileSlice(path, 0, size), crc32c, progress)
+            request = uploads.prepare_put(job, flow, FileSlice(path, 0, size), self._upload_content_type)
+            self._deliver(
+                job, lambda: uploads.digest_put(self._transport.send(request, progress), job, flow, crc32c)
+            )
 
     def upload_limit(self, job: Job) -> int:
         """Return the most bytes that a job's upload may hold: see :class:`.urls.Flow`."""
@@ -141,6 +171,7 @@ class XComplianceClient:
         :raises JobConflictError: if the job is not complete
         :raises UrlExpiredError: if the 7 days are over
         :raises IntegrityError: if what arrives stays incomplete or corrupt
+        :raises DeadlineError: if it takes too long
         """
         if job.status != JobStatus.COMPLETE:
             raise JobConflictError(
@@ -150,10 +181,11 @@ class XComplianceClient:
             )
         url = _require_url(job, job.download_url, "download")
         download = Download(job, self._policy.flow(url, job))
+        deadline = self._clock() + self._max_download_seconds
         with path.open("r+b") as file:
             spool = _Spool(file)
             is_proven = self._repeating(
-                lambda: self._fetch(download, spool, progress), mark=lambda: spool.received
+                lambda: self._fetch(download, spool, deadline, progress), mark=lambda: spool.received
             )
         return DownloadedResult(spool.received, spool.crc32c, unverified_length=not is_proven)
 
@@ -183,35 +215,49 @@ class XComplianceClient:
                 log.warning("%s; trying again in %.0f s", error, wait)
             self._sleep(wait)
 
-    def _upload_whole(
-        self, job: Job, flow: Flow, body: FileSlice, crc32c: int, progress: Progress | None
+    def _deliver(
+        self,
+        job: Job,
+        send: Callable[[], None],
+        *,
+        job_must_tell: Callable[[], bool] = lambda: True,
+        mark: Callable[[], int] = lambda: 0,
     ) -> None:
-        request = uploads.prepare_put(job, flow, body, self._upload_content_type)
+        """Send ids until they have arrived; if the answer that says so may be lost, look at the job."""
+        in_doubt = False
 
-        def send() -> None:
+        def attempt() -> None:
+            nonlocal in_doubt
             try:
-                uploads.digest_put(self._transport.send(request, progress), job, flow, crc32c)
-            except (NetworkError, ServerError):
-                # The file may have arrived although the answer did not: the job knows.
-                now = self.get_job(job.id)
-                if now.status not in (JobStatus.IN_PROGRESS, JobStatus.COMPLETE):
-                    _require_open(now)
+                send()
+            except IntegrityError:
+                raise
+            except XComplianceError as error:
+                in_doubt |= isinstance(error, ServerError) or (
+                    isinstance(error, NetworkError) and error.delivered
+                )
+                if not (in_doubt and job_must_tell() and self._has_ids(job)):
                     raise
 
-        self._repeating(send)
+        self._repeating(attempt, mark=mark)
 
-    def _upload_resumable(self, upload: uploads.ResumableUpload, progress: Progress | None) -> None:
-        def send() -> None:
-            while not upload.finished:
-                try:
-                    upload.digest(self._transport.send(upload.next_request(), progress))
-                except XComplianceError:
-                    upload.doubt()
-                    raise
+    def _send_rest(self, session: uploads.ResumableUpload, progress: Progress | None) -> None:
+        while not session.finished:
+            try:
+                session.digest(self._transport.send(session.next_request(), progress))
+            except XComplianceError:
+                session.doubt()
+                raise
 
-        self._repeating(send, mark=lambda: upload.stored)
+    def _has_ids(self, job: Job) -> bool:
+        """Whether a job has its ids, although no answer said so."""
+        now = self.get_job(job.id)
+        if now.status in (JobStatus.IN_PROGRESS, JobStatus.COMPLETE):
+            return True
+        _require_open(now)
+        return False
 
-    def _fetch(self, download: Download, spool: _Spool, progress: Progress | None) -> bool:
+    def _fetch(self, download: Download, spool: _Spool, deadline: float, progress: Progress | None) -> bool:
         with self._transport.stream(download.next_request()) as (head, blocks):
             download.begin(head)
             spool.keep(download.offset)
@@ -220,6 +266,10 @@ class XComplianceClient:
                     spool.write(block)
                     if progress:
                         progress(spool.received, download.total)
+                    if self._clock() > deadline:
+                        raise DeadlineError(
+                            f"{download.what}: not done within {self._max_download_seconds / 3600:.1f} hours"
+                        )
             except NetworkError:
                 download.interrupted(spool.received)
                 raise
@@ -240,7 +290,7 @@ class _Spool:
 
     def keep(self, offset: int) -> None:
         """Go on after what is there, or throw it away: a download continues where it broke, or from 0."""
-        if offset != self.received or offset == 0:
+        if offset == 0:
             self.received = self.crc32c = 0
         self._file.seek(self.received)
         self._file.truncate()

@@ -27,6 +27,8 @@ class Download:
     """
 
     def __init__(self, job: Job, flow: Flow) -> None:
+        #: What it is for, in words.
+        self.what = f"download the results of job {job.id}"
         self._job = job
         self._auth = Auth.BEARER if flow is Flow.CURRENT else Auth.NONE
         self._etag: str | None = None
@@ -44,7 +46,7 @@ class Download:
         if self.offset and self._etag:
             headers |= {"Range": f"bytes={self.offset}-", "If-Match": self._etag}
         return Request(
-            what=_what(self._job),
+            what=self.what,
             method="GET",
             url=self._job.download_url or "",
             auth=self._auth,
@@ -62,8 +64,8 @@ class Download:
             self._start_anew("the result cannot be continued")
         if response.status not in (200, 206):
             self._refuse(response)
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            self._start_anew("the server encoded the result, which was not asked for")
+        if wrong := _wrong_form(response):
+            self._start_anew(wrong)
         if response.status == 200:
             self._start(response)
         else:
@@ -85,46 +87,58 @@ class Download:
         :raises IntegrityError: if length or checksum are not what the server stated
         """
         if self.total is not None and received != self.total:
-            raise IntegrityError(f"{_what(self._job)}: {received} bytes arrived, {self.total} were promised")
+            raise IntegrityError(f"{self.what}: {received} bytes arrived, {self.total} were promised")
         if self.crc32c is not None and crc32c != self.crc32c:
-            raise IntegrityError(f"{_what(self._job)}: the bytes that arrived are corrupt (crc32c differs)")
+            raise IntegrityError(f"{self.what}: the bytes that arrived are corrupt (crc32c differs)")
         return self._framed or self.total is not None or self.crc32c is not None
 
     def _start(self, response: Response) -> None:
         self.restart()
         self.total = _length(response)
         self.crc32c = stated_crc32c(response)
-        self._framed = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+        self._framed = "Transfer-Encoding" in response.headers
         etag = response.headers.get("ETag", "")
         # A weak tag does not promise equal bytes, and If-Match never matches one.
         if response.headers.get("Accept-Ranges", "").lower() == "bytes" and etag.startswith('"'):
             self._etag = etag
 
     def _continue(self, response: Response) -> None:
-        found = re.fullmatch(
-            r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})", response.headers.get("Content-Range", "")
+        span = re.fullmatch(
+            r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15})", response.headers.get("Content-Range", "")
         )
-        if not found or int(found[1]) != self.offset or int(found[3]) != (self.total or int(found[3])):
+        if not span or int(span[1]) != self.offset or self.total not in (None, int(span[2])):
             self._start_anew("the server continued at another place than asked")
-        else:
-            self.total = int(found[3])
+        if response.headers.get("ETag", self._etag) != self._etag:
+            self._start_anew("the server continued with another version of the result")
+        self.total = int(span[2])
 
     def _start_anew(self, why: str) -> NoReturn:
         self.restart()
-        raise ServerError(f"{_what(self._job)}: {why}; it is fetched anew")
+        raise ServerError(f"{self.what}: {why}; it is fetched anew")
 
     def _refuse(self, response: Response) -> NoReturn:
         if says_expired(response, self._job.download_expires_at):
             raise UrlExpiredError(
-                f"{_what(self._job)}: the 7 days for it are over by X's clock; run a new job for the same ids"
+                f"{self.what}: the 7 days for it are over by X's clock; run a new job for the same ids"
             )
-        refuse(response, _what(self._job))
+        refuse(response, self.what)
+
+
+#: What a result does not come in: a gateway's page, or an encoding that was not asked for.
+_WRONG_FORMS: tuple[tuple[str, str], ...] = (
+    ("Content-Type", r"(?i)text/html|application/problem\+json"),
+    ("Content-Encoding", r"(?i)(?!identity$)."),
+    ("Transfer-Encoding", r"(?i)(?!chunked$)."),
+)
+
+
+def _wrong_form(response: Response) -> str | None:
+    for name, wrong in _WRONG_FORMS:
+        if re.match(wrong, value := response.headers.get(name, "")):
+            return f"the answer is no result, but of {name} {response.quote(value)[:40]}"
+    return None
 
 
 def _length(response: Response) -> int | None:
     length = response.headers.get("Content-Length", "")
     return int(length) if re.fullmatch(r"[0-9]{1,15}", length) else None
-
-
-def _what(job: Job) -> str:
-    return f"download the results of job {job.id}"

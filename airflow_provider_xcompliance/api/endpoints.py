@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 
-from airflow_provider_xcompliance.api.errors import ServerError
+from airflow_provider_xcompliance.api.errors import AuthenticationError, InvalidRequestError, ServerError
 from airflow_provider_xcompliance.api.jobs import Job, require_job_id, require_job_type
 from airflow_provider_xcompliance.api.messages import Auth, Request, Response, decode, refuse
 
@@ -25,7 +26,7 @@ _FIELDS = {
 
 
 class _Problems(msgspec.Struct):
-    errors: list[dict[str, Any]] = []
+    errors: list[dict[str, Any]] | None = None
 
 
 class _JobAnswer(_Problems):
@@ -34,7 +35,7 @@ class _JobAnswer(_Problems):
 
 class _JobListAnswer(_Problems):
     # With no job the key is absent.
-    data: list[Job] = []
+    data: list[Job] | None = None
 
 
 class _TokenAnswer(msgspec.Struct):
@@ -105,17 +106,31 @@ def prepare_token(base_url: str) -> Request:
 
 def digest_job(response: Response, what: str) -> Job:
     """
-    Read the job that a create, get, cancel or upload answered with.
+    Read the job that a create, get or cancel answered with.
 
     :raises XComplianceError: if it is no success, or holds no job
     """
     if response.status != 200:
         refuse(response, what)
     answer = decode(response, _JobAnswer, what)
-    _report(answer, what)
+    _report(answer, response, what)
     if answer.data is None:
         raise ServerError(f"{what}: status 200, but the body holds no job")
     return _seen(answer.data, response)
+
+
+def digest_cancel(response: Response, what: str) -> Job:
+    """
+    Read the job that was cancelled.
+
+    :raises InvalidRequestError: if the job cannot be cancelled
+    """
+    if response.status in (404, 405):
+        raise InvalidRequestError(
+            f"{what}: status {response.status}: X has no such job, or it is of the legacy flow; only jobs of "
+            "the current flow can be cancelled, others end by themselves"
+        )
+    return digest_job(response, what)
 
 
 def digest_list(response: Response, what: str) -> list[Job]:
@@ -123,16 +138,25 @@ def digest_list(response: Response, what: str) -> list[Job]:
     if response.status != 200:
         refuse(response, what)
     answer = decode(response, _JobListAnswer, what)
-    _report(answer, what)
-    return [_seen(job, response) for job in answer.data]
+    _report(answer, response, what)
+    return [_seen(job, response) for job in answer.data or []]
 
 
 def digest_token(response: Response, what: str) -> str:
-    """Read the bearer token."""
+    """
+    Read the bearer token.
+
+    :raises AuthenticationError: if X does not accept the key and secret
+    """
+    # A wrong key is answered with 403 here, and 401 everywhere else.
+    if response.status == 403:
+        raise AuthenticationError(
+            f"{what}: status 403: X does not accept the connection's API key and secret"
+        )
     if response.status != 200:
         refuse(response, what)
     answer = decode(response, _TokenAnswer, what)
-    if answer.token_type.lower() != "bearer" or not answer.access_token:
+    if answer.token_type.lower() != "bearer" or not re.fullmatch(r"[!-~]+", answer.access_token):
         raise ServerError(f"{what}: the answer holds no bearer token")
     return answer.access_token
 
@@ -145,7 +169,8 @@ def _seen(job: Job, response: Response) -> Job:
     return msgspec.structs.replace(job, observed_at=response.server_time)
 
 
-def _report(answer: _Problems, what: str) -> None:
+def _report(answer: _Problems, response: Response, what: str) -> None:
     if answer.errors:
-        titles = ", ".join(sorted({str(error.get("title", "untitled"))[:80] for error in answer.errors}))
-        log.warning("%s: the answer came with %d problems: %s", what, len(answer.errors), titles)
+        titles = ", ".join(sorted({str(error.get("title", "untitled")) for error in answer.errors}))
+        count = len(answer.errors)
+        log.warning("%s: the answer came with %d problems: %s", what, count, response.quote(titles))

@@ -7,6 +7,7 @@ credential, so it may be logged and stored.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 
@@ -17,7 +18,7 @@ class XComplianceError(Exception):
 class NetworkError(XComplianceError):
     """No usable answer arrived: name resolution, connection, TLS, time-out or reset."""
 
-    def __init__(self, message: str, *, delivered: bool) -> None:
+    def __init__(self, message: str, *, delivered: bool = True) -> None:
         super().__init__(message)
         #: Whether the server may have received the request.
         self.delivered = delivered
@@ -62,7 +63,9 @@ class UrlRefusedError(XComplianceError):
 class RateLimitedError(XComplianceError):
     """429, and waiting for the reset is longer than the caller allows."""
 
-    def __init__(self, message: str, *, wait_seconds: float | None, reset_at: datetime | None) -> None:
+    def __init__(
+        self, message: str, *, wait_seconds: float | None = None, reset_at: datetime | None = None
+    ) -> None:
         super().__init__(message)
         #: Seconds until the reset by the server's own clock; None if X did not say.
         self.wait_seconds = wait_seconds
@@ -71,12 +74,22 @@ class RateLimitedError(XComplianceError):
 
 
 class UsageCappedError(XComplianceError):
-    """429 because the plan's usage for the period is spent: waiting minutes does not help."""
+    """The plan's usage for the period is spent: waiting minutes does not help."""
 
 
 class IntegrityError(XComplianceError):
     """The bytes that arrived are not the bytes that were promised: cut short, too long or corrupt."""
 
 
+class DeadlineError(XComplianceError):
+    """A transfer went on, but was not done in the time that is allowed for the whole of it."""
+
+
 #: What a repetition of the same request may cure.
 TRANSIENT_ERRORS = (NetworkError, ServerError, IntegrityError)
+
+
+def one_line(text: str) -> str:
+    """Make what a server said fit for an error's text: one line of at most 200 characters, no URL's query."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(re.sub(r"(://[^\s?]*\?)\S+", r"\1***", printable).split())[:200]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+from airflow_provider_xcompliance.api.errors import one_line
+
+# A time that names no zone cannot be compared with any other.
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 JOB_TYPES = ("tweets", "users")
 
@@ -53,12 +58,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     resumable: bool = False
     error: str | None = None
-    created_at: datetime | None = None
+    created_at: Time | None = None
     upload_url: str | None = None
-    upload_expires_at: datetime | None = None
+    upload_expires_at: Time | None = None
     download_url: str | None = None
-    download_expires_at: datetime | None = None
-    observed_at: datetime | None = None
+    download_expires_at: Time | None = None
+    observed_at: Time | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -70,16 +75,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         """Whether X documents the status."""
         return self.status in {status.value for status in JobStatus}
 
-    def time_left(self, expires_at: datetime | None) -> timedelta | None:
-        """How long until a time of this job by the server's clock; None where X did not say."""
-        if expires_at is None or self.observed_at is None:
-            return None
-        return expires_at - self.observed_at
-
     def has_lapsed(self, expires_at: datetime | None) -> bool:
         """Whether a time of this job is known to be over by the server's clock."""
-        left = self.time_left(expires_at)
-        return left is not None and left <= timedelta(0)
+        return expires_at is not None and self.observed_at is not None and self.observed_at >= expires_at
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, without the two URLs: safe for XCom, logs and trigger events."""
@@ -114,7 +112,7 @@ def require_job_type(job_type: str) -> str:
 
 def explain_end(job: Job) -> str:
     """Say in one sentence how a job ended, and what to do if it did so without results."""
-    reason = f" ({job.error[:200]})" if job.error else ""
+    reason = f" ({one_line(job.error)})" if job.error else ""
     how = {
         JobStatus.COMPLETE: "is complete",
         JobStatus.FAILED: f"failed at X{reason}, or was cancelled; create a new job with the same ids",

@@ -25,6 +25,7 @@ from airflow_provider_xcompliance.api.errors import (
     UploadTooLargeError,
     UsageCappedError,
     XComplianceError,
+    one_line,
 )
 
 T = TypeVar("T")
@@ -72,20 +73,28 @@ class Response:
 
     :param headers: looked up without regard to case
     :param body: for a streamed answer, empty unless the status says that it is an error
+    :param secrets: what the request carried, and what a server may echo
     """
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes = b""
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def server_time(self) -> datetime:
         """The answer's ``Date``; the local clock where that is missing."""
         try:
             date = parsedate_to_datetime(self.headers.get("Date", ""))
-        except ValueError:
+        except (ValueError, OverflowError):
             return datetime.now(UTC)
         return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+    def quote(self, text: str) -> str:
+        """Make words of this answer fit for an error's text."""
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return one_line(text)
 
 
 class _Problem(msgspec.Struct):
@@ -98,7 +107,8 @@ class _Problem(msgspec.Struct):
 
     @property
     def code(self) -> str:
-        return (self.type or "").rstrip("/").rpartition("/")[2]
+        found = re.search(r"(?:^|/)([A-Za-z-]{1,40})/?$", self.type or "")
+        return found[1] if found else ""
 
     @property
     def words(self) -> str:
@@ -106,15 +116,34 @@ class _Problem(msgspec.Struct):
         return " ".join(filter(None, [self.title, self.detail, *older]))
 
 
-#: What each refusal means, and what to do about it.
-_REFUSALS: dict[int, tuple[type[XComplianceError], str]] = {
+_NOT_AS_SIGNED = (
+    InvalidRequestError,
+    "the request that arrived is not the one that was signed; see what a proxy changed, or create a new job",
+)
+
+#: What each refusal means, and what to do about it; the problem's own name says more than the status.
+_REFUSALS: dict[int | str, tuple[type[XComplianceError], str]] = {
+    "usage-capped": (
+        UsageCappedError,
+        "the plan's usage for this period is spent; raise it or wait for the next",
+    ),
+    "SignatureDoesNotMatch": _NOT_AS_SIGNED,
+    "MalformedSecurityHeader": _NOT_AS_SIGNED,
     400: (InvalidRequestError, "the request is not acceptable to X"),
     401: (AuthenticationError, "the credentials of the connection are not accepted; check its token or key"),
     403: (AccessDeniedError, "this App may not do that; check its access to batch compliance"),
     404: (JobNotFoundError, "X knows no such job or address for this App; check the job id and the host"),
+    408: (ServerError, "X or a gateway before it timed out; try again later"),
     409: (JobConflictError, "another job of this type is active, or this one is past that step"),
     413: (UploadTooLargeError, "the file is too large for one job; split it"),
+    415: (
+        InvalidRequestError,
+        "X wants another content type; set 'upload_content_type' in the connection's extra",
+    ),
 }
+_REDIRECTED = (InvalidRequestError, "a redirect, which is never followed; check the host of the connection")
+_FAILED = (ServerError, "X or a gateway before it failed; try again later")
+_UNDOCUMENTED = (InvalidRequestError, "an answer that X does not document")
 
 
 def refuse(response: Response, what: str) -> NoReturn:
@@ -123,41 +152,26 @@ def refuse(response: Response, what: str) -> NoReturn:
 
     :param what: what the request was for
     :raises RateLimitedError: 429
-    :raises UsageCappedError: 429 because the plan is spent
-    :raises ServerError: 5xx and 408
-    :raises XComplianceError: the subclass that :data:`_REFUSALS` gives for the status
+    :raises XComplianceError: the subclass that :data:`_REFUSALS` gives for the problem or the status
     """
-    if 300 <= response.status < 400:
-        raise InvalidRequestError(
-            f"{what}: answered with a redirect (status {response.status}), which is never followed; "
-            "check the host of the connection"
-        )
+    status = response.status
     problem = _read_problem(response)
-    said = f"{what}: status {response.status}" + (f" {problem.code}" if problem.code else "")
-    if response.status == 429:
-        _refuse_for_now(response, problem, said)
-    if response.status >= 500 or response.status == 408:
-        raise ServerError(f"{said}: X or a gateway before it failed; try again later")
-    error, meaning = _REFUSALS.get(
-        response.status, (InvalidRequestError, "an answer that X does not document")
-    )
-    words = _one_line(problem.words)
+    said = response.quote(f"{what}: status {status} {problem.code}")
+    by_class = {3: _REDIRECTED, 5: _FAILED}.get(status // 100, _UNDOCUMENTED)
+    if status == 429 and problem.code not in _REFUSALS:
+        raise _rate_limited(response, said)
+    error, meaning = _REFUSALS.get(problem.code) or _REFUSALS.get(status) or by_class
+    words = response.quote(problem.words)
     raise error(f"{said}: {meaning}" + (f" (X says: {words})" if words else ""))
 
 
-def _refuse_for_now(response: Response, problem: _Problem, said: str) -> NoReturn:
-    if problem.code == "usage-capped":
-        raise UsageCappedError(
-            f"{said}: the plan's usage for this period is spent; raise it or wait for the next"
-        )
+def _rate_limited(response: Response, said: str) -> RateLimitedError:
     reset = response.headers.get("x-rate-limit-reset", "")
-    if not re.fullmatch(r"[0-9]{1,12}", reset):
-        raise RateLimitedError(
-            f"{said}: rate limited, and X did not say until when", wait_seconds=None, reset_at=None
-        )
+    if not re.fullmatch(r"[0-9]{1,11}", reset):
+        return RateLimitedError(f"{said}: rate limited, and X did not say until when")
     reset_at = datetime.fromtimestamp(int(reset), UTC)
     wait = max(timedelta(0), reset_at - response.server_time).total_seconds()
-    raise RateLimitedError(
+    return RateLimitedError(
         f"{said}: rate limited; the limit resets in {wait:.0f} s, at {reset_at:%Y-%m-%d %H:%M:%S} UTC",
         wait_seconds=wait,
         reset_at=reset_at,
@@ -172,11 +186,16 @@ def decode(response: Response, shape: type[T], what: str) -> T:
     """
     try:
         return msgspec.json.decode(response.body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        reason = _one_line(str(error))
-        raise ServerError(
-            f"{what}: status {response.status}, but the body is not the JSON that X documents ({reason})"
-        ) from None
+    except _NOT_THAT_JSON as error:
+        reason = response.quote(str(error))
+    # Raised out here, because the decoder's own error may hold the body, and with it the job's URLs.
+    raise ServerError(
+        f"{what}: status {response.status}, but the body is not the JSON that X documents ({reason})"
+    )
+
+
+# A body nested without end is a RecursionError.
+_NOT_THAT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def says_expired(response: Response, expires_at: datetime | None) -> bool:
@@ -206,9 +225,5 @@ def xml_code(response: Response) -> str:
 def _read_problem(response: Response) -> _Problem:
     try:
         return msgspec.json.decode(response.body, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NOT_THAT_JSON:
         return _Problem(type=xml_code(response) or None)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:200]

@@ -15,7 +15,6 @@ import msgspec
 
 from airflow_provider_xcompliance.api.errors import (
     IntegrityError,
-    InvalidRequestError,
     JobNotFoundError,
     ServerError,
     UrlExpiredError,
@@ -97,9 +96,14 @@ class ResumableUpload:
         self.stored = 0
         self.finished = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session, which can be asked what it holds."""
+        return self._session_url is not None
+
     def doubt(self) -> None:
         """Note that a request failed: what the server stored is no longer known."""
-        self._in_doubt = self._session_url is not None
+        self._in_doubt = self.is_open
 
     def next_request(self) -> Request:
         """Begin the session, ask what is stored, or send what is not stored yet."""
@@ -115,6 +119,7 @@ class ResumableUpload:
         Take note of an answer.
 
         :raises UrlExpiredError: if the session could not be begun within the 15 minutes
+        :raises ServerError: if the session is gone, or stores nothing of what is sent
         """
         if self._session_url is None:
             self._take_session(response)
@@ -127,7 +132,8 @@ class ResumableUpload:
             self._session_url, self._in_doubt, self.stored = None, False, 0
             raise ServerError(f"{_what(self._job)}: the resumable session is gone; a new one is begun")
         else:
-            _refuse(response, self._job)
+            # Not as the upload URL is refused: a session outlives its 15 minutes.
+            refuse(response, _what(self._job))
 
     def _begin(self) -> Request:
         return Request(
@@ -135,11 +141,7 @@ class ResumableUpload:
             method="POST",
             url=self._job.upload_url or "",
             auth=Auth.NONE,
-            headers={
-                "Content-Type": _SIGNED_CONTENT_TYPE,
-                "x-goog-resumable": "start",
-                "Content-Length": "0",
-            },
+            headers={"Content-Type": _SIGNED_CONTENT_TYPE, "x-goog-resumable": "start"},
             body=b"",
         )
 
@@ -162,14 +164,16 @@ class ResumableUpload:
         self._session_url, self._in_doubt, self.stored = location, False, 0
 
     def _take_progress(self, response: Response) -> None:
-        stored = response.headers.get("Range")
-        found = re.fullmatch(r"bytes=0-([0-9]{1,15})", stored) if stored else None
-        if stored and not found:
-            raise ServerError(f"{_what(self._job)}: the server's account of what it stored cannot be read")
-        self.stored = int(found[1]) + 1 if found else 0
-        if self.stored > self._size:
-            raise InvalidRequestError(f"{_what(self._job)}: the server stored more bytes than the file has")
-        self._in_doubt = False
+        header = response.headers.get("Range")
+        span = re.fullmatch(r"bytes=0-([0-9]{1,15})", header or "")
+        stored = int(span[1]) + 1 if span else 0
+        # All of it and yet not finished is as unbelievable as more than all of it.
+        if stored >= self._size or (header and not span):
+            raise ServerError(f"{_what(self._job)}: the server's account of what it stored makes no sense")
+        has_grown = stored > self.stored
+        was_asked, self._in_doubt, self.stored = self._in_doubt, False, stored
+        if not (was_asked or has_grown):
+            raise ServerError(f"{_what(self._job)}: the server stored nothing of what was sent")
 
 
 def window_is_over(job: Job) -> UrlExpiredError:

@@ -50,7 +50,10 @@ class UrlPolicy:
 
     def __init__(self, base_url: str = DEFAULT_BASE_URL, allowed_hosts: tuple[str, ...] = ()) -> None:
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
-        self._base = Origin.of(_split(base_url))
+        parts = _split(base_url, "the connection's host")
+        if parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise UrlRefusedError("the connection's host has a path: give https://host[:port] and no more")
+        self._base = Origin.of(parts)
         self._check_scheme(self._base, named=True)
         self.base_url = base_url.rstrip("/")
 
@@ -60,7 +63,7 @@ class UrlPolicy:
 
         :raises UrlRefusedError: if it may not; the text names the host and the setting that would allow it
         """
-        origin = Origin.of(_split(url))
+        origin = Origin.of(_split(url, "a URL that X returned"))
         named = origin == self._base or self._is_allowed(origin)
         if not named and not (origin.host in TRUSTED_HOSTS and origin.port == 443):
             raise UrlRefusedError(
@@ -78,7 +81,7 @@ class UrlPolicy:
         """
         origin = self.check(url)
         parts = urlsplit(url)
-        if any(key.lower() == "x-goog-signature" for key, _ in parse_qsl(parts.query)):
+        if _is_signed(parts):
             return Flow.LEGACY
         paths = {f"/2/compliance/jobs/{job.id}/{operation}" for operation in ("upload", "download")}
         if self._is_api(origin) and parts.path in paths:
@@ -89,8 +92,8 @@ class UrlPolicy:
         )
 
     def may_have_bearer(self, url: str) -> bool:
-        """Whether the connection's own API answers at this URL."""
-        return self._is_api(self.check(url))
+        """Whether the connection's own API answers at this URL; never where the URL itself is signed."""
+        return self._is_api(self.check(url)) and not _is_signed(urlsplit(url))
 
     def _is_api(self, origin: Origin) -> bool:
         if origin == self._base:
@@ -108,20 +111,29 @@ class UrlPolicy:
             raise UrlRefusedError(f"plain http to {origin.host} is refused: use https")
 
 
-def _split(url: str) -> SplitResult:
+def _split(url: str, what: str) -> SplitResult:
     """Split a URL that no two parsers can read differently."""
+    parts = _parse(url)
+    if parts is None or parts.scheme not in ("https", "http") or not parts.hostname:
+        raise UrlRefusedError(f"{what} is not of the form https://host[:port]/…; nothing was sent")
+    if "@" in parts.netloc:
+        raise UrlRefusedError(f"{what} ({parts.hostname}) carries a user name; nothing was sent")
+    return parts
+
+
+def _parse(url: str) -> SplitResult | None:
+    # No blank, backslash, control or non-ASCII character: parsers differ on them.
     if not re.fullmatch(r"[!-\[\]^-~]+", url):
-        raise UrlRefusedError("a URL holds a blank, a backslash or a control character; nothing was sent")
+        return None
     try:
         parts = urlsplit(url)
-        port_is_good = parts.port is None or parts.port > 0
+        return None if parts.port == 0 else parts
     except ValueError:
-        raise UrlRefusedError("a URL cannot be read; nothing was sent") from None
-    if parts.scheme not in ("https", "http") or not parts.hostname or not port_is_good:
-        raise UrlRefusedError("a URL is not of the form https://host[:port]/…; nothing was sent")
-    if "@" in parts.netloc:
-        raise UrlRefusedError(f"a URL on {parts.hostname} carries a user name; nothing was sent")
-    return parts
+        return None
+
+
+def _is_signed(parts: SplitResult) -> bool:
+    return any(key.lower() == "x-goog-signature" for key, _ in parse_qsl(parts.query, keep_blank_values=True))
 
 
 def _is_loopback(host: str) -> bool:

@@ -6,11 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_xcompliance.archive.lines import line_blocks
+from airflow_provider_xcompliance.archive.ids import is_id
+from airflow_provider_xcompliance.archive.lines import LineTooLongError, line_blocks
+from airflow_provider_xcompliance.archive.repetitions import IdShares, numbers
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -22,8 +24,10 @@ KNOWN_EVENTS: dict[str, frozenset[str]] = {
     "scrub_geo": frozenset({"geo_scrubbed", "scrub_geo"}),
 }
 
-# A set of ids takes about 95 bytes for each of them: this many stay near 25 MB.
-_IDS_AT_ONCE = 250_000
+# A result has a handful; what has more is no result, and would fill the memory and the manifest.
+_MAX_KINDS = 1_000
+
+_PLAIN_IDS = re.compile(r"(?:[1-9][0-9]{0,17}\n|[1-8][0-9]{18}\n)*+")
 
 
 class InvalidEventsError(ValueError):
@@ -55,7 +59,11 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def is_known(self) -> bool:
         """Whether action and reason are ones that X documents."""
-        return self.reason in KNOWN_EVENTS.get(self.action or "", frozenset())
+        return _is_known(self.action, self.reason)
+
+
+def _is_known(action: str | None, reason: str | None) -> bool:
+    return reason in KNOWN_EVENTS.get(action or "", frozenset())
 
 
 _decoder = msgspec.json.Decoder(Event)
@@ -70,44 +78,50 @@ def read_events(source: SupportsRead[bytes], name: str) -> Iterator[list[Event]]
     :raises InvalidEventsError: at the first line that is no record
     """
     line = 1
-    for block in line_blocks(source, name):
-        events = _decode_block(block)
-        if events is None:
-            lines = enumerate(block.split(b"\n"), start=line)
-            events = [_decode_line(text, f"{name}:{number}") for number, text in lines if text.strip()]
-        line += block.count(b"\n")
-        yield events
+    try:
+        for block in line_blocks(source):
+            yield _decode_block(block) or _decode_lines(block, name, line)
+            line += block.count(b"\n")
+    except LineTooLongError as error:
+        raise InvalidEventsError(f"{name}: {error}, so it is no compliance result; nothing is kept") from None
 
 
 class EventCounts:
     """How many events there are per action and reason, and how many records of ids that X could not read."""
 
     def __init__(self) -> None:
-        self._events: Counter[tuple[str | None, str | None]] = Counter()
+        self._events: Counter[tuple[str, str]] = Counter()
         self._errors: Counter[str] = Counter()
 
     def add(self, events: Iterable[Event]) -> None:
-        """Count some more records."""
+        """
+        Count some more records.
+
+        :raises InvalidEventsError: if there are more kinds of them than a result can have
+        """
         for event in events:
-            if event.action is None:
-                self._errors[str(event.error)] += 1
+            if event.action:
+                self._events[event.action, str(event.reason)] += 1
             else:
-                self._events[event.action, event.reason] += 1
+                self._errors[str(event.error)] += 1
+        if len(self._events) + len(self._errors) > _MAX_KINDS:
+            raise InvalidEventsError(
+                f"more than {_MAX_KINDS:,} different actions, reasons and errors are no compliance result; "
+                "nothing of it is kept"
+            )
 
     @property
     def unknown(self) -> list[str]:
         """Return ``action/reason`` of all that is not documented, in order."""
         return sorted(
-            f"{action}/{reason}"
-            for action, reason in self._events
-            if reason not in KNOWN_EVENTS.get(action or "", frozenset())
+            f"{action}/{reason}" for action, reason in self._events if not _is_known(action, reason)
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return ``events``, ``actions`` (action → reason → number), ``errors`` and ``unknown``."""
         actions: dict[str, dict[str, int]] = {}
-        for (action, reason), number in sorted(self._events.items(), key=str):
-            actions.setdefault(str(action), {})[str(reason)] = number
+        for (action, reason), number in sorted(self._events.items()):
+            actions.setdefault(action, {})[reason] = number
         return {
             "events": self._events.total(),
             "actions": actions,
@@ -116,50 +130,56 @@ class EventCounts:
         }
 
 
-def require_submitted(events: SupportsRead[bytes], submitted: IO[bytes], name: str) -> None:
+def require_submitted(events: SupportsRead[bytes], submitted: SupportsRead[bytes], name: str) -> None:
     """
     Check that every record is about an id that was submitted, in memory that does not grow with the files.
 
-    The ids of the events are held some at a time, and the submitted ids read through for each such part.
-
     :param events: newline-delimited events
-    :param submitted: clean ids, one per line
+    :param submitted: clean ids, one per line: see :class:`.ids.IdReader`
     :param name: what errors call the events
     :raises ForeignEventsError: if an id was not submitted
     """
-    for ids in _id_sets(events, name):
-        submitted.seek(0)
-        for block in line_blocks(submitted, "submitted ids"):
-            ids.difference_update(block.split(b"\n"))
-            if not ids:
-                break
-        if ids:
-            examples = ", ".join(sorted(repr(each.decode()[:40]) for each in ids)[:3])
-            raise ForeignEventsError(
-                f"{name}: at least {len(ids)} records are about ids that were not submitted ({examples}); "
-                "this is not the result of that file, and nothing of it is kept"
-            )
+    with IdShares() as mentioned, IdShares() as given:
+        for records in read_events(events, name):
+            strange = next((record.id for record in records if not is_id(record.id.encode())), None)
+            if strange is not None:
+                raise _foreign(name, "an id", repr(strange[:40]))
+            mentioned.add([int(record.id) for record in records])
+        for block in line_blocks(submitted):
+            given.add(numbers(block))
+        for ids, known in zip(mentioned, given, strict=True):
+            if foreign := set(ids).difference(known):
+                raise _foreign(
+                    name, f"at least {len(foreign):,} ids", ", ".join(map(str, sorted(foreign)[:3]))
+                )
 
 
-def _id_sets(events: SupportsRead[bytes], name: str) -> Iterator[set[bytes]]:
-    ids: set[bytes] = set()
-    for block in read_events(events, name):
-        ids.update(event.id.encode() for event in block)
-        if len(ids) >= _IDS_AT_ONCE:
-            yield ids
-            ids = set()
-    yield ids
+def _foreign(name: str, how_many: str, examples: str) -> ForeignEventsError:
+    return ForeignEventsError(
+        f"{name}: there are records of {how_many} not submitted ({examples}); this is not the result of that "
+        "file, and nothing of it is kept"
+    )
 
 
 def _decode_block(block: bytes) -> list[Event] | None:
-    """All records of a block; None if a line needs a closer look."""
+    """All records of a block of plain events; None if a line needs a closer look."""
+    lines = block.count(b"\n")
+    # The decoder also takes two records on a line, and one record on two lines. Where each line begins and
+    # ends an object, no record goes over the end of a line, and equal numbers mean one record on each.
+    if not block.startswith(b"{") or not block.endswith(b"}\n") or block.count(b"}\n{") != lines - 1:
+        return None
     try:
         events: list[Event] = _decoder.decode_lines(block)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    # The decoder also takes two records on a line, and one record on two lines.
-    one_per_line = len(events) == len(re.findall(rb"[^\s][^\n]*", block))
-    return events if one_per_line and all(event.action or event.error for event in events) else None
+    ids = "".join([f"{event.id}\n" for event in events if event.action])
+    is_plain = len(events) == lines == ids.count("\n") and _PLAIN_IDS.fullmatch(ids)
+    return events if is_plain else None
+
+
+def _decode_lines(block: bytes, name: str, first: int) -> list[Event]:
+    lines = enumerate(block.split(b"\n"), start=first)
+    return [_decode_line(line, f"{name}:{number}") for number, line in lines if line.strip()]
 
 
 def _decode_line(line: bytes, place: str) -> Event:
@@ -173,5 +193,9 @@ def _decode_line(line: bytes, place: str) -> Event:
     if not (event.action or event.error):
         raise InvalidEventsError(
             f"{place}: a record with neither action nor error; nothing of the result is kept"
+        )
+    if event.action and not is_id(event.id.encode()):
+        raise InvalidEventsError(
+            f"{place}: an event of {event.id[:40]!r}, which is no id; nothing of the result is kept"
         )
     return event

@@ -14,6 +14,8 @@ from airflow_provider_xcompliance.emulator.errors import problem
 from airflow_provider_xcompliance.emulator.jobs import FIELDS, Job
 from airflow_provider_xcompliance.emulator.state import State
 
+SECRETS = ("bearer_token", "api_key", "api_secret")
+
 
 class Control:
     """What a test can do to the stand-in. Everything runs in the server's loop."""
@@ -23,45 +25,46 @@ class Control:
         self._initial = msgspec.to_builtins(state.settings)
         self._initial_events = state.events
 
-    def clock(self, advance_seconds: float = 0) -> dict[str, Any]:
+    def now(self) -> float:
+        """Tell the time on the stand-in's clock, in seconds since the epoch."""
+        return self._state.clock.now()
+
+    def advance(self, advance_seconds: float) -> float:
         """Move the clock on, and tell the time."""
         self._state.clock.offset += advance_seconds
-        return {"now": self._state.clock.now(), "offset": self._state.clock.offset}
+        return self.now()
 
     def configure(self, **settings: Any) -> dict[str, Any]:
         """Change settings, and tell all of them but the secrets."""
         self._state.settings.update(settings)
-        secret = ("bearer_token", "api_key", "api_secret")
         everything: dict[str, Any] = msgspec.to_builtins(self._state.settings)
-        return {name: value for name, value in everything.items() if name not in secret}
+        return {name: value for name, value in everything.items() if name not in SECRETS}
 
-    def add_fault(self, **fault: Any) -> dict[str, Any]:
+    def add_fault(self, action: str, **fault: Any) -> list[dict[str, Any]]:
         """Set a fault; see :class:`~airflow_provider_xcompliance.emulator.faults.Fault`."""
-        self._state.faults.add(**fault)
+        self._state.faults.add(action=action, **fault)
         return self.faults()
 
-    def faults(self) -> dict[str, Any]:
+    def faults(self) -> list[dict[str, Any]]:
         """Tell the faults that are set, with how many requests each has seen."""
-        return {"faults": msgspec.to_builtins(self._state.faults.faults)}
+        return [msgspec.to_builtins(fault) for fault in self._state.faults.faults]
 
-    def clear_faults(self) -> dict[str, Any]:
+    def clear_faults(self) -> None:
         """Take all faults back, and let go on what is stalled."""
         self._state.faults.clear()
-        return self.faults()
 
-    def release(self) -> dict[str, Any]:
+    def release(self) -> None:
         """Let go on what is stalled."""
         self._state.faults.release()
-        return {}
 
-    def requests(self) -> dict[str, Any]:
-        """Tell the requests so far, without anything secret."""
-        return {"requests": [dict(entry) for entry in self._state.log]}
+    def requests(self, endpoint: str | None = None) -> list[dict[str, Any]]:
+        """Tell the requests so far, or those to one endpoint, without anything secret."""
+        return [dict(entry) for entry in self._state.log if endpoint in (None, entry["endpoint"])]
 
-    def jobs(self) -> dict[str, Any]:
+    def jobs(self) -> list[dict[str, Any]]:
         """Tell all jobs, the newest first, without their URLs."""
         self._state.settle()
-        return {"jobs": [_plain(job) for job in self._state.jobs.list(None, self._state.clock.now())]}
+        return [_plain(job) for job in self._state.jobs.list(None, self._state.clock.now())]
 
     def set_job(self, job_id: str, status: str, error: str | None = None) -> dict[str, Any]:
         """Give a job any status; ``complete`` computes its result.
@@ -82,26 +85,23 @@ class Control:
         job.result.write_bytes(result.encode() if isinstance(result, str) else result)
         return _plain(job)
 
-    def set_events(self, events: str | bytes | None = None) -> dict[str, Any]:
+    def set_events(self, events: str | bytes | None = None) -> None:
         """Replace the events for results that are yet to be computed.
 
         :param events: NDJSON, each line used as it stands for the id in it; None: decided by a hash.
         """
         raw = events.encode() if isinstance(events, str) else events
         self._state.events = None if raw is None else results.parse_events(raw)
-        return {"ids": len(self._state.events or ())}
 
-    def lose_sessions(self, job_id: str) -> dict[str, Any]:
+    def lose_sessions(self, job_id: str) -> None:
         """Drop a job's resumable sessions, as if the service had lost them."""
         self._state.lose_sessions(self._job(job_id))
-        return {}
 
-    def reset(self) -> dict[str, Any]:
+    def reset(self) -> None:
         """Go back to the start: no job, no fault, no log, real time, the first settings and events."""
         self._state.clear()
         self._state.settings.update(self._initial)
         self._state.events = self._initial_events
-        return {}
 
     def _job(self, job_id: str) -> Job:
         job = self._state.jobs.get(job_id, self._state.clock.now())
@@ -119,15 +119,15 @@ def _size(job: Job) -> int | None:
     return job.submission.stat().st_size if job.submission else None
 
 
-READS: Mapping[str, Callable[[Control], dict[str, Any]]] = {
-    "clock": Control.clock,
+READS: Mapping[str, Callable[[Control], Any]] = {
+    "clock": Control.now,
     "config": Control.configure,
     "faults": Control.faults,
     "jobs": Control.jobs,
     "requests": Control.requests,
 }
-WRITES: Mapping[str, Callable[..., dict[str, Any]]] = {
-    "clock": Control.clock,
+WRITES: Mapping[str, Callable[..., Any]] = {
+    "clock": Control.advance,
     "config": Control.configure,
     "events": Control.set_events,
     "faults": Control.add_fault,
@@ -142,12 +142,14 @@ WRITES: Mapping[str, Callable[..., dict[str, Any]]] = {
 
 async def endpoint(control: Control, request: Request) -> Response:
     """Answer ``GET /_emulator/<name>`` and ``POST /_emulator/<name>`` with the arguments as a JSON object."""
-    table = READS if request.method == "GET" else WRITES
-    action = table.get(request.path_params["name"])
+    table = WRITES if request.method == "POST" else READS
+    name = request.path_params["name"]
+    action = table.get(name)
     if action is None:
         return problem(404, f"The control plane knows {sorted(table)}.").response()
     try:
         arguments = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any])
-        return JSONResponse(action(control, **arguments))
+        answer = action(control, **arguments)
     except (msgspec.MsgspecError, TypeError, KeyError, ValueError) as error:
         return problem(400, f"{type(error).__name__}: {error}").response()
+    return JSONResponse(answer if isinstance(answer, dict) else {name: answer})

@@ -66,6 +66,10 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.action not in ACTIONS:
             raise ValueError(f"unknown action {self.action!r}; known are {', '.join(ACTIONS)}")
+        try:
+            re.compile(self.path or "")
+        except re.error as error:
+            raise ValueError(f"path is no regular expression: {error}") from None
         if (self.action == "kill" or self.pid is not None) and (self.pid or 0) <= 1:
             raise ValueError("kill needs the pid of a process")
 
@@ -290,12 +294,13 @@ async def _stall(fault: Fault, exchange: Exchange) -> None:
 
 
 async def _wait(fault: Fault, exchange: Exchange) -> None:
-    released = exchange.board.released
     loop = asyncio.get_running_loop()
     end = loop.time() + (float("inf") if fault.seconds is None else fault.seconds)
+    released = asyncio.ensure_future(exchange.board.released.wait())
     # Looked at now and then, because a client that gives up is not announced to a sender.
-    while not exchange.protocol.transport.is_closing() and not released.is_set() and loop.time() < end:
-        await asyncio.wait([asyncio.ensure_future(released.wait())], timeout=min(0.05, end - loop.time()))
+    while not exchange.protocol.transport.is_closing() and not released.done() and loop.time() < end:
+        await asyncio.wait([released], timeout=min(0.05, end - loop.time()))
+    released.cancel()
 
 
 async def _wrong_length(fault: Fault, exchange: Exchange) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from email.utils import formatdate
 from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_xcompliance.emulator.faults import ACTIONS, Exchange
@@ -88,11 +89,12 @@ class Front:
         entry.update(self._entry(Request(scope), endpoint))
         self._state.log.append(entry)
         fault = self._state.faults.pick(endpoint, scope["method"], scope["path"])
-        if fault is None:
-            await exchange.run()
-        else:
-            entry["fault"] = fault.action
-            await ACTIONS[fault.action](fault, exchange)
+        with suppress(ClientDisconnect):
+            if fault is None:
+                await exchange.run()
+            else:
+                entry["fault"] = fault.action
+                await ACTIONS[fault.action](fault, exchange)
 
     def _entry(self, request: Request, endpoint: str) -> dict[str, object]:
         query = request.scope["query_string"].decode("latin-1")

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -21,8 +21,6 @@ from airflow_provider_xcompliance.emulator.control import Control
 from airflow_provider_xcompliance.emulator.results import parse_events
 from airflow_provider_xcompliance.emulator.settings import Settings
 from airflow_provider_xcompliance.emulator.state import State
-
-Returned = TypeVar("Returned")
 
 
 class OpenProtocol(H11Protocol):
@@ -115,6 +113,10 @@ async def run(emulator: Emulator) -> None:
 class EmulatorServer:
     """The stand-in in a thread, on a free port of the loopback interface.
 
+    What can be done to it are the functions of
+    :class:`~airflow_provider_xcompliance.emulator.control.Control`: ``advance(60)``, ``add_fault("reset")``,
+    ``requests()``, ``jobs()``, ``configure(flow="legacy")`` and so on.
+
     :param events: NDJSON; each line is the event of the id in it.
     :param settings: see :class:`~airflow_provider_xcompliance.emulator.settings.Settings`.
     """
@@ -148,11 +150,17 @@ class EmulatorServer:
         self._loop.call_soon_threadsafe(self._emulator.stop)
         self._thread.join()
 
-    def _call(self, function: Callable[..., Returned], *arguments: Any, **options: Any) -> Returned:
-        async def call() -> Returned:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return a function of :class:`~airflow_provider_xcompliance.emulator.control.Control`."""
+        function = getattr(self._emulator.control, name)
+
+        async def call(*arguments: Any, **options: Any) -> Any:
             return function(*arguments, **options)
 
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(30)
+        def call_in_loop(*arguments: Any, **options: Any) -> Any:
+            return asyncio.run_coroutine_threadsafe(call(*arguments, **options), self._loop).result(30)
+
+        return call_in_loop
 
     @property
     def bearer_token(self) -> str:
@@ -168,60 +176,3 @@ class EmulatorServer:
     def api_secret(self) -> str:
         """The API secret that is accepted."""
         return self._settings.api_secret
-
-    def now(self) -> float:
-        """Return the time on the stand-in's clock, in seconds since the epoch."""
-        return float(self._call(self._emulator.control.clock)["now"])
-
-    def advance(self, seconds: float) -> None:
-        """Move the clock on."""
-        self._call(self._emulator.control.clock, seconds)
-
-    def configure(self, **settings: Any) -> dict[str, Any]:
-        """Change settings."""
-        return self._call(self._emulator.control.configure, **settings)
-
-    def add_fault(self, action: str, **fault: Any) -> None:
-        """Set a fault; see :class:`~airflow_provider_xcompliance.emulator.faults.Fault`."""
-        self._call(self._emulator.control.add_fault, action=action, **fault)
-
-    def faults(self) -> list[dict[str, Any]]:
-        """Return the faults that are set."""
-        return list(self._call(self._emulator.control.faults)["faults"])
-
-    def clear_faults(self) -> None:
-        """Take all faults back."""
-        self._call(self._emulator.control.clear_faults)
-
-    def release(self) -> None:
-        """Let go on what is stalled."""
-        self._call(self._emulator.control.release)
-
-    def requests(self, endpoint: str | None = None) -> list[dict[str, Any]]:
-        """Return the log of requests, or that of one endpoint."""
-        entries = self._call(self._emulator.control.requests)["requests"]
-        return [entry for entry in entries if endpoint in (None, entry["endpoint"])]
-
-    def jobs(self) -> list[dict[str, Any]]:
-        """Return all jobs, the newest first."""
-        return list(self._call(self._emulator.control.jobs)["jobs"])
-
-    def set_job(self, job_id: str, status: str, error: str | None = None) -> None:
-        """Give a job any status."""
-        self._call(self._emulator.control.set_job, job_id, status, error)
-
-    def set_result(self, job_id: str, result: str | bytes) -> None:
-        """Replace the bytes of a job's result."""
-        self._call(self._emulator.control.set_result, job_id, result)
-
-    def set_events(self, events: str | bytes | None) -> None:
-        """Replace the events of results that are yet to be computed."""
-        self._call(self._emulator.control.set_events, events)
-
-    def lose_sessions(self, job_id: str) -> None:
-        """Drop a job's resumable sessions."""
-        self._call(self._emulator.control.lose_sessions, job_id)
-
-    def reset(self) -> None:
-        """Go back to the start."""
-        self._call(self._emulator.control.reset)

@@ -180,7 +180,10 @@ class XComplianceHook(BaseHook):
         :param source_conn_id: Airflow connection of the store of ``submitted``
         :param if_exists: ``verify`` (only the same content may stand there) or ``replace``
         :return: the receipt
+        :raises ValueError: if ``if_exists`` is something else
         """
+        if if_exists not in ("verify", "replace"):
+            raise ValueError(f"if_exists must be 'verify' or 'replace', not {if_exists[:40]!r}")
         return transfer.download(
             self.client,
             job_id,
@@ -200,8 +203,8 @@ class XComplianceHook(BaseHook):
             return True, "X knows the App, and limits its rate just now."
         except XComplianceError as error:
             return False, next(words for kind, words in _TEST_FAILURES if isinstance(error, kind))
-        except ValueError:
-            return False, "No credentials: give a bearer token as the password, or an API key and its secret."
+        except ValueError as error:
+            return False, f"The connection cannot be used: {error}."
         return True, "X accepts the token, and lists the App's compliance jobs."
 
 

@@ -1,8 +1,8 @@
 """Make the sample id lists anew: ``python demo/sample/generate.py``.
 
 A fixed seed makes the files the same each time. The ids are invented but have the shape of real ones: a
-snowflake (milliseconds since Twitter's epoch, shifted by 22 bits) since November 2010 for posts and February 2016
-for users, and before that a plain counter.
+snowflake (milliseconds since Twitter's epoch, shifted by 22 bits) since November 2010 for posts and February
+2016 for users, and before that a plain counter.
 """
 
 import random

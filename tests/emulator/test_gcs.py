@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import re
+import socket
+from urllib.parse import urlsplit
 
 import google_crc32c
 import pytest
@@ -193,6 +195,18 @@ class TestResumable:
         assert answer.status_code == 200
         assert answer.headers["x-goog-hash"].startswith("crc32c=" + crc32c(BIG))
         assert client.job(job)["status"] == "complete"
+
+    def test_what_had_come_before_a_client_left_is_kept_too(self, client, session):
+        parts = urlsplit(session)
+        with socket.create_connection((parts.hostname, parts.port), 10) as connection:
+            head = (
+                f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+                f"Content-Range: bytes 0-{len(BIG) - 1}/{len(BIG)}\r\nContent-Length: {len(BIG)}\r\n\r\n"
+            )
+            connection.sendall(head.encode() + BIG[: QUANTUM + 1])
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1) == b""
+        assert self.status(client, session) == (308, f"bytes=0-{QUANTUM - 1}")
 
     def test_a_chunk_that_is_no_multiple_lands_in_part(self, client, session):
         answer = self.put(client, session, BIG[:300_000], f"bytes 0-299999/{len(BIG)}")

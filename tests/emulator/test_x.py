@@ -2,7 +2,9 @@
 
 import base64
 import re
+import socket
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -302,6 +304,25 @@ class TestUpload:
         assert client.job(job)["status"] == "created"
         assert emulator.jobs()[0]["submitted_bytes"] is None
         assert client.upload(job).status_code == 200
+
+    def test_a_large_body_over_the_limit_is_refused_before_it_is_read(self, emulator, client):
+        emulator.configure(upload_limit=1000)
+        job = client.create()
+        assert problem(client.upload(job, b"1" * 20_000_000)) == (413, "about:blank")
+
+    def test_a_client_that_leaves_leaves_nothing_behind(self, emulator, client):
+        job = client.create()
+        parts = urlsplit(job["upload_url"])
+        with socket.create_connection((parts.hostname, parts.port), 10) as connection:
+            head = (
+                f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+                f"Authorization: {client.bearer['Authorization']}\r\nContent-Length: 1000\r\n\r\n"
+            )
+            connection.sendall(head.encode() + b"1\n" * 499)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1) == b""
+        assert client.job(job)["status"] == "created"
+        assert emulator.jobs()[0]["submitted_bytes"] is None
 
     def test_a_content_type_can_be_insisted_on(self, emulator, client):
         emulator.configure(upload_content_type="application/octet-stream")
