@@ -18,6 +18,13 @@ def ids(amount: int) -> Iterator[bytes]:
         yield b"%d\n" % number
 
 
+def shuffled_ids(amount: int) -> Iterator[bytes]:
+    """The same ids, in no order."""
+    lines = list(ids(amount))
+    random.Random(0).shuffle(lines)
+    yield from lines
+
+
 def events(amount: int) -> Iterator[bytes]:
     """As many records of a result, as the stand-in X API writes them."""
     from airflow_provider_xcompliance.emulator.results import Rules
@@ -28,7 +35,7 @@ def events(amount: int) -> Iterator[bytes]:
             yield record + b"\n"
 
 
-KINDS = {kind.__name__: kind for kind in (ids, events)}
+KINDS = {kind.__name__: kind for kind in (ids, shuffled_ids, events)}
 
 if __name__ == "__main__":
     with Path(sys.argv[3]).open("wb", buffering=1 << 20) as file:

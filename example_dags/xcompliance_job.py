@@ -8,6 +8,7 @@ results; ``file://`` and ``s3://`` both work. The bearer token is the password o
 from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG, chain
+
 from airflow_provider_xcompliance.operators.jobs import CreateJobOperator, DownloadOperator, UploadOperator
 from airflow_provider_xcompliance.sensors.jobs import JobStatusSensor
 

@@ -7,6 +7,7 @@ can be scheduled on it. Put the addresses of your own id files below, or give th
 from datetime import UTC, datetime, timedelta
 
 from airflow.providers.common.compat.sdk import DAG, Asset, TaskGroup, chain
+
 from airflow_provider_xcompliance.operators.jobs import CreateJobOperator, DownloadOperator, UploadOperator
 from airflow_provider_xcompliance.sensors.jobs import JobStatusSensor
 

@@ -64,7 +64,7 @@ def secrets_in_database():
     return find
 
 
-# The first run imports Airflow, whose own warnings are not the point; the second only what is of this project.
+# The first run imports Airflow, whose own warnings are not the point; the second only this project.
 IMPORT_TWICE = """
 import runpy, sys, warnings
 for action in ("default", "error"):

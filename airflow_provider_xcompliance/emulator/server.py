@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import tempfile
@@ -90,6 +91,8 @@ class Emulator:
             log_config=None,
             timeout_graceful_shutdown=1,
         )
+        # Without handlers of its own it would pass its lines, with the tokens in them, on to the root logger.
+        logging.getLogger("uvicorn.access").propagate = False
         self.server = _Server(config, on_start)
         with self._cleanup:
             await self.server.serve(sockets=[self._socket])
