@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import socket
 import tempfile
@@ -30,6 +29,8 @@ class OpenProtocol(H11Protocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.app_state = {**self.app_state, "protocol": self}
+        # Whatever the settings say, it is on where the root logger has a handler, and its lines hold the tokens.
+        self.access_log = False
 
 
 class _Server(uvicorn.Server):
@@ -91,8 +92,6 @@ class Emulator:
             log_config=None,
             timeout_graceful_shutdown=1,
         )
-        # Without handlers of its own it would pass its lines, with the tokens in them, on to the root logger.
-        logging.getLogger("uvicorn.access").propagate = False
         self.server = _Server(config, on_start)
         with self._cleanup:
             await self.server.serve(sockets=[self._socket])
