@@ -29,7 +29,7 @@ class OpenProtocol(H11Protocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.app_state = {**self.app_state, "protocol": self}
-        # Whatever the settings say, it is on where the root logger has a handler, and its lines hold the tokens.
+        # It is on wherever the root logger has a handler, whatever is set, and its lines hold the tokens.
         self.access_log = False
 
 
