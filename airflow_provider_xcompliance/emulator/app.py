@@ -33,7 +33,8 @@ def build(state: State, plane: control.Control) -> ASGIApp:
             Route("/oauth2/token", partial(x.exchange_key, state), methods=["POST"]),
             Route("/_emulator/{name:path}", partial(control.endpoint, plane), methods=["GET", "POST"]),
             *(
-                Route(f"/{bucket}/{{name:path}}", objects, methods=[*gcs.METHODS])
+                # One that is never signed gets Google's answer too.
+                Route(f"/{bucket}/{{name:path}}", objects, methods=[*gcs.METHODS, "DELETE", "PATCH"])
                 for bucket in BUCKETS.values()
             ),
         ],

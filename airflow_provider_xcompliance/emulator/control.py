@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from airflow_provider_xcompliance.emulator import results
 from airflow_provider_xcompliance.emulator.errors import problem
+from airflow_provider_xcompliance.emulator.faults import Endpoint
 from airflow_provider_xcompliance.emulator.jobs import FIELDS, Job
 from airflow_provider_xcompliance.emulator.state import State
 
@@ -31,7 +32,7 @@ class Control:
 
     def advance(self, advance_seconds: float) -> float:
         """Move the clock on, and tell the time."""
-        self._state.clock.offset += advance_seconds
+        self._state.clock.advance(advance_seconds)
         return self.now()
 
     def configure(self, **settings: Any) -> dict[str, Any]:
@@ -58,7 +59,12 @@ class Control:
         self._state.faults.release()
 
     def requests(self, endpoint: str | None = None) -> list[dict[str, Any]]:
-        """Tell the requests so far, or those to one endpoint, without anything secret."""
+        """Tell the latest requests, or those to one endpoint, without anything secret.
+
+        :raises ValueError: if there is no such endpoint.
+        """
+        if endpoint not in (None, *get_args(Endpoint)):
+            raise ValueError(f"no endpoint {endpoint!r}; known are {', '.join(get_args(Endpoint))}")
         return [dict(entry) for entry in self._state.log if endpoint in (None, entry["endpoint"])]
 
     def jobs(self) -> list[dict[str, Any]]:
@@ -81,8 +87,9 @@ class Control:
     def set_result(self, job_id: str, result: str | bytes) -> dict[str, Any]:
         """Replace the bytes of a job's result, at once or once it is complete."""
         job = self._job(job_id)
-        job.result = self._state.directory / f"{job_id}.result"
-        job.result.write_bytes(result.encode() if isinstance(result, str) else result)
+        path = self._state.directory / f"{job_id}.result"
+        path.write_bytes(result.encode() if isinstance(result, str) else result)
+        job.result, job.digests = path, None
         return _plain(job)
 
     def set_events(self, events: str | bytes | None = None) -> None:
@@ -121,7 +128,7 @@ def _size(job: Job) -> int | None:
 
 READS: Mapping[str, Callable[[Control], Any]] = {
     "clock": Control.now,
-    "config": Control.configure,
+    "config": lambda control: control.configure(),
     "faults": Control.faults,
     "jobs": Control.jobs,
     "requests": Control.requests,
@@ -140,16 +147,20 @@ WRITES: Mapping[str, Callable[..., Any]] = {
 }
 
 
+async def _body(request: Request) -> dict[str, Any]:
+    return msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any])
+
+
 async def endpoint(control: Control, request: Request) -> Response:
-    """Answer ``GET /_emulator/<name>`` and ``POST /_emulator/<name>`` with the arguments as a JSON object."""
-    table = WRITES if request.method == "POST" else READS
+    """Answer ``GET /_emulator/<name>?<arguments>``, and ``POST`` with the arguments as a JSON object."""
+    is_write = request.method == "POST"
+    table = WRITES if is_write else READS
     name = request.path_params["name"]
     action = table.get(name)
     if action is None:
         return problem(404, f"The control plane knows {sorted(table)}.").response()
     try:
-        arguments = msgspec.json.decode(await request.body() or b"{}", type=dict[str, Any])
-        answer = action(control, **arguments)
+        answer = action(control, **(await _body(request) if is_write else request.query_params))
     except (msgspec.MsgspecError, TypeError, KeyError, ValueError) as error:
         return problem(400, f"{type(error).__name__}: {error}").response()
     return JSONResponse(answer if isinstance(answer, dict) else {name: answer})

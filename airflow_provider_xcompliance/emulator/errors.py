@@ -28,10 +28,12 @@ NAMED_PROBLEMS = {400: "invalid-request", 404: "resource-not-found"}
 
 GCS_ERRORS = {
     "AccessDenied": (403, "Access denied."),
+    "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed object size."),
     "ExpiredToken": (400, "The provided token has expired."),
     "InvalidArgument": (400, "Invalid argument."),
     "InvalidRange": (416, "The requested range cannot be satisfied."),
     "MalformedSecurityHeader": (400, "Your request has a malformed header."),
+    "MissingContentLength": (411, "You must provide the Content-Length HTTP header."),
     "NoSuchKey": (404, "The specified key does not exist."),
     "NoSuchUpload": (404, "The requested upload was not found."),
     "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold."),

@@ -11,17 +11,33 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from starlette.responses import Response
 
 from airflow_provider_xcompliance.emulator.errors import problem
+from airflow_provider_xcompliance.emulator.limits import rate_headers
 from airflow_provider_xcompliance.emulator.settings import Clock
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+Endpoint = Literal[
+    "create",
+    "list",
+    "get",
+    "cancel",
+    "upload",
+    "download",
+    "oauth",
+    "resumable_start",
+    "resumable_put",
+    "other",
+]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -46,19 +62,19 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """
 
     action: str
-    endpoint: str | None = None
-    method: str | None = None
+    endpoint: Endpoint | None = None
+    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"] | None = None
     path: str | None = None
-    nth: int = 1
-    times: int = 1
+    nth: Annotated[int, msgspec.Meta(ge=1)] = 1
+    times: Count = 1
     after_effect: bool = False
-    at: int | None = None
-    status: int | None = None
+    at: Count | None = None
+    status: Annotated[int, msgspec.Meta(ge=200, le=599)] | None = None
     body: Any = ""
     content_type: str | None = None
     headers: dict[str, str] = {}
     location: str = "/"
-    seconds: float | None = None
+    seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
     offset: int = 0
     pid: int | None = None
     seen: int = 0
@@ -171,12 +187,7 @@ async def _redirect(fault: Fault, exchange: Exchange) -> None:
 
 async def _rate_limit(fault: Fault, exchange: Exchange) -> None:
     reset = int(exchange.board.clock.now() + (900 if fault.seconds is None else fault.seconds))
-    headers = {
-        "x-rate-limit-limit": "150",
-        "x-rate-limit-remaining": "0",
-        "x-rate-limit-reset": str(reset),
-    }
-    response = problem(429, "Too Many Requests", headers).response()
+    response = problem(429, "Too Many Requests", rate_headers(150, 0, reset)).response()
     await response(exchange.scope, exchange.receive, exchange.send)
 
 

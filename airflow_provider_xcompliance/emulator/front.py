@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from email.utils import formatdate
-from urllib.parse import parse_qsl
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from airflow_provider_xcompliance.emulator.faults import ACTIONS, Exchange
+from airflow_provider_xcompliance.emulator.faults import ACTIONS, Endpoint, Exchange
 from airflow_provider_xcompliance.emulator.state import State
 from airflow_provider_xcompliance.emulator.x import is_authorized
 
 CONTROL = "/_emulator/"
 
-ENDPOINTS = tuple(
-    (method, re.compile(pattern), name)
-    for method, pattern, name in (
-        ("POST", r"/2/compliance/jobs$", "create"),
-        ("GET", r"/2/compliance/jobs$", "list"),
-        ("GET", r"/2/compliance/jobs/[^/]*$", "get"),
-        ("DELETE", r"/2/compliance/jobs/[^/]*$", "cancel"),
-        ("PUT", r"/2/compliance/jobs/[^/]*/upload$", "upload"),
-        ("GET", r"/2/compliance/jobs/[^/]*/download$", "download"),
-        ("POST", r"/oauth2/token$", "oauth"),
-        ("PUT", r"/twttr-.*[?&]upload_id=", "resumable_put"),
-        ("PUT", r"/twttr-", "upload"),
-        ("GET", r"/twttr-", "download"),
-        ("POST", r"/twttr-", "resumable_start"),
-    )
+ENDPOINTS: tuple[tuple[str, str, Endpoint], ...] = (
+    ("POST", r"/2/compliance/jobs", "create"),
+    ("GET", r"/2/compliance/jobs", "list"),
+    ("GET", r"/2/compliance/jobs/[^/]*", "get"),
+    ("DELETE", r"/2/compliance/jobs/[^/]*", "cancel"),
+    ("PUT", r"/2/compliance/jobs/[^/]*/upload", "upload"),
+    ("GET", r"/2/compliance/jobs/[^/]*/download", "download"),
+    ("POST", r"/oauth2/token", "oauth"),
+    ("PUT", r"/twttr-.*", "upload"),
+    ("GET", r"/twttr-.*", "download"),
+    ("POST", r"/twttr-.*", "resumable_start"),
 )
 
 LOGGED_HEADERS = (
@@ -47,15 +44,15 @@ LOGGED_HEADERS = (
 )
 
 
-def endpoint_of(method: str, target: str) -> str:
+def endpoint_of(method: str, path: str, parameters: Collection[str]) -> Endpoint:
     """Return the name under which faults and the log know an endpoint; ``other`` if it is none.
 
-    :param target: path and query.
+    :param parameters: names of the query; an ``upload_id`` tells a session from an object.
     """
-    # The query counts only where an upload_id tells a session from an object.
-    path = target.partition("?")[0]
+    if method == "PUT" and path.startswith("/twttr-") and "upload_id" in parameters:
+        return "resumable_put"
     for wanted, pattern, name in ENDPOINTS:
-        if method == wanted and pattern.match(target if "upload_id" in pattern.pattern else path):
+        if method == wanted and re.fullmatch(pattern, path):
             return name
     return "other"
 
@@ -72,7 +69,7 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        entry: dict[str, object] = {}
+        entry: dict[str, Any] = {}
 
         async def dated(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -85,10 +82,9 @@ class Front:
         if scope["path"].startswith(CONTROL):
             await exchange.run()
             return
-        endpoint = endpoint_of(scope["method"], f"{scope['path']}?{scope['query_string'].decode('latin-1')}")
-        entry.update(self._entry(Request(scope), endpoint))
+        entry.update(self._entry(Request(scope)))
         self._state.log.append(entry)
-        fault = self._state.faults.pick(endpoint, scope["method"], scope["path"])
+        fault = self._state.faults.pick(entry["endpoint"], scope["method"], scope["path"])
         with suppress(ClientDisconnect):
             if fault is None:
                 await exchange.run()
@@ -96,13 +92,13 @@ class Front:
                 entry["fault"] = fault.action
                 await ACTIONS[fault.action](fault, exchange)
 
-    def _entry(self, request: Request, endpoint: str) -> dict[str, object]:
-        query = request.scope["query_string"].decode("latin-1")
+    def _entry(self, request: Request) -> dict[str, Any]:
+        path, query = request.url.path, [name for name, _ in request.query_params.multi_items()]
         return {
             "method": request.method,
-            "path": request.url.path,
-            "endpoint": endpoint,
-            "query": [name for name, _ in parse_qsl(query, keep_blank_values=True)],
+            "path": path,
+            "endpoint": endpoint_of(request.method, path, query),
+            "query": query,
             "headers": {name: request.headers[name] for name in LOGGED_HEADERS if name in request.headers},
             "has_authorization": "authorization" in request.headers,
             "bearer_is_right": is_authorized(self._state, request),

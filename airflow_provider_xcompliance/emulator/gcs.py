@@ -13,8 +13,8 @@ from airflow_provider_xcompliance.emulator import signatures
 from airflow_provider_xcompliance.emulator.errors import RefusalError, gcs_error
 from airflow_provider_xcompliance.emulator.jobs import Job
 from airflow_provider_xcompliance.emulator.state import State, object_path
-from airflow_provider_xcompliance.emulator.storage import Digests, Session, parse_content_range, parse_range
-from airflow_provider_xcompliance.emulator.wire import FileResponse, base_url, empty, headers_of, spool
+from airflow_provider_xcompliance.emulator.storage import Digests, Session, parse_content_range
+from airflow_provider_xcompliance.emulator.wire import asked_for, base_url, empty, headers_of, spool, spooled
 
 
 def endpoint(state: State) -> Callable[[Request], Awaitable[Response]]:
@@ -50,15 +50,24 @@ def _job(state: State, request: Request, part: str) -> Job:
 
 async def _put(state: State, request: Request) -> Response:
     job = _job(state, request, "submission")
-    part = state.directory / f"{job.id}.{id(request):x}.upload"
-    try:
-        if not await spool(request, part):
+    _check_size(state, _content_length(request))
+    async with spooled(request, state.directory) as part:
+        if part is None:
             raise gcs_error("InvalidArgument", "The body is incomplete.")
         digests = await asyncio.to_thread(Digests.of, part)
         _take(state, job, part)
-    finally:
-        part.unlink(missing_ok=True)
     return empty(200, digests.upload_headers())
+
+
+def _content_length(request: Request) -> int:
+    if "content-length" not in request.headers:
+        raise gcs_error("MissingContentLength")
+    return int(request.headers["content-length"])
+
+
+def _check_size(state: State, size: int) -> None:
+    if size > state.settings.legacy_upload_limit:
+        raise gcs_error("EntityTooLarge", f"{size} bytes are more than {state.settings.legacy_upload_limit}.")
 
 
 def _take(state: State, job: Job, stored: Path) -> None:
@@ -71,15 +80,8 @@ async def _get(state: State, request: Request) -> Response:
     job = _job(state, request, "results")
     if job.status != "complete" or job.result is None:
         raise gcs_error("NoSuchKey", f"No such object: {request.url.path}")
-    digests = await asyncio.to_thread(state.digests, job.result)
-    if request.headers.get("if-match", digests.composite_etag) not in ("*", digests.composite_etag):
-        raise gcs_error("PreconditionFailed")
-    headers = digests.download_headers()
-    span = parse_range(request.headers.get("range"), digests.size)
-    if span is None:
-        return FileResponse(job.result, headers, (0, digests.size - 1))
-    headers.append(("Content-Range", f"bytes {span[0]}-{span[1]}/{digests.size}"))
-    return FileResponse(job.result, headers, span, 206)
+    digests = await state.digests(job, job.result)
+    return asked_for(request, job.result, digests, digests.download_headers())
 
 
 async def _start(state: State, request: Request) -> Response:
@@ -96,7 +98,7 @@ async def _session(state: State, request: Request) -> Response:
     if request.method != "PUT":
         raise gcs_error("InvalidArgument", "A session takes PUT.")
     session = state.sessions.get(request.query_params["upload_id"], state.clock.now())
-    if session.digests is None and not await _append(session, request):
+    if session.digests is None and not await _append(state, session, request):
         return empty(308, [("Range", f"bytes=0-{session.stored - 1}")] if session.stored else [])
     if session.digests is None:
         session.digests = await asyncio.to_thread(Digests.of, session.path)
@@ -106,12 +108,12 @@ async def _session(state: State, request: Request) -> Response:
     return empty(200, session.digests.upload_headers())
 
 
-async def _append(session: Session, request: Request) -> bool:
+async def _append(state: State, session: Session, request: Request) -> bool:
     """Store what comes, and say whether the object is whole by it."""
     session.turn += 1
     turn = session.turn
-    length = int(request.headers.get("content-length", 0))
-    sent = parse_content_range(request.headers.get("content-range"), length)
+    sent = parse_content_range(request.headers.get("content-range"), _content_length(request))
+    _check_size(state, max(sent.total or 0, (sent.end or 0) + 1))
     if sent.start is None:
         return session.is_whole(sent.total)
     if sent.start > session.stored:

@@ -1,4 +1,4 @@
-"""Jobs and their states. Knows no HTTP and no files' content; time is handed in or asked of the clock."""
+"""Jobs and their states. Knows no HTTP and no files' content; time is handed in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_xcompliance.emulator.settings import DOWNLOAD_WINDOW, UPLOAD_WINDOW
+from airflow_provider_xcompliance.emulator.storage import Digests
 
 FIELDS = (
     "created_at",
@@ -42,6 +43,7 @@ class Job:
     :param due: moment at which processing ends; None before the upload.
     :param submission: the uploaded file, once it is whole.
     :param result: the result, once it is computed.
+    :param digests: of the result, once they were asked for.
     :param upload_deadline: moment at which it expires without an upload; an open resumable session moves it.
     """
 
@@ -58,6 +60,7 @@ class Job:
     due: float | None = None
     submission: Path | None = None
     result: Path | None = None
+    digests: Digests | None = None
     upload_deadline: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,24 +132,6 @@ class JobStore:
             for job in jobs
             if job and job_type in (None, job.type) and (status is None or status == job.status)
         ]
-
-    def uploaded(self, job: Job, submission: Path, due: float) -> None:
-        """Note that a job's ids are there.
-
-        :raises ConflictError: if it is no longer waiting for them.
-        """
-        if job.status != "created":
-            raise ConflictError(f"The job is {job.status}; it takes no upload.")
-        job.status, job.submission, job.due = "in_progress", submission, due
-
-    def cancel(self, job: Job) -> None:
-        """End an active job.
-
-        :raises ConflictError: if it has ended already.
-        """
-        if job.status not in ACTIVE:
-            raise ConflictError(f"The job is {job.status}; it cannot be cancelled.")
-        job.status, job.due = "failed", None
 
     def clear(self) -> None:
         """Forget all jobs."""

@@ -7,6 +7,15 @@ import math
 from airflow_provider_xcompliance.emulator.settings import Settings
 
 
+def rate_headers(limit: int, remaining: int, reset: int) -> dict[str, str]:
+    """Return what tells a client about its limit; there is no ``Retry-After``."""
+    return {
+        "x-rate-limit-limit": str(limit),
+        "x-rate-limit-remaining": str(remaining),
+        "x-rate-limit-reset": str(reset),
+    }
+
+
 class RateLimits:
     """Count requests per endpoint."""
 
@@ -26,11 +35,7 @@ class RateLimits:
         allowed = used < limit
         used += allowed
         self._windows[endpoint] = (reset, used)
-        return allowed, {
-            "x-rate-limit-limit": str(limit),
-            "x-rate-limit-remaining": str(max(limit - used, 0)),
-            "x-rate-limit-reset": str(reset),
-        }
+        return allowed, rate_headers(limit, max(limit - used, 0), reset)
 
     def clear(self) -> None:
         """Forget all that was counted."""

@@ -40,15 +40,25 @@ class StoppedError(Exception):
     """The computation was told to stop."""
 
 
+class Record(msgspec.Struct):
+    """What must be known of a record that is given."""
+
+    id: str | int
+
+
 def parse_events(ndjson: bytes) -> dict[bytes, list[bytes]]:
     """Return the records by id, each as it was written.
 
-    :raises msgspec.DecodeError: if a line is no record with an id.
+    :raises ValueError: if a line is no record with an id; it says which.
     """
     events: dict[bytes, list[bytes]] = {}
-    for line in filter(None, map(bytes.strip, ndjson.splitlines())):
-        record = msgspec.json.decode(line, type=dict[str, object])
-        events.setdefault(str(record["id"]).encode(), []).append(line)
+    for number, line in enumerate(map(bytes.strip, ndjson.splitlines()), 1):
+        if line:
+            try:
+                record = msgspec.json.decode(line, type=Record)
+            except msgspec.DecodeError as error:
+                raise ValueError(f"line {number} of the events: {error}") from None
+            events.setdefault(str(record.id).encode(), []).append(line)
     return events
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -21,6 +22,9 @@ from airflow_provider_xcompliance.emulator.control import Control
 from airflow_provider_xcompliance.emulator.results import parse_events
 from airflow_provider_xcompliance.emulator.settings import Settings
 from airflow_provider_xcompliance.emulator.state import State
+
+
+LOOPBACK = "127.0.0.1"
 
 
 class OpenProtocol(H11Protocol):
@@ -49,33 +53,32 @@ class _Server(uvicorn.Server):
 
 
 class Emulator:
-    """The stand-in bound to a port, but not yet serving.
+    """The stand-in bound to a port of the loopback interface, but not yet serving.
 
     :param port: 0 takes a free one.
     :param state_dir: where bodies and results are kept; None: a directory that goes with the server.
     :param events: NDJSON; each line is the event of the id in it.
+    :raises ValueError: if an event cannot be read.
+    :raises OSError: if the port is taken, or the directory cannot be made.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        host: str,
-        port: int,
-        state_dir: Path | None = None,
-        events: bytes | None = None,
+        self, settings: Settings, port: int = 0, state_dir: Path | None = None, events: bytes | None = None
     ) -> None:
-        self._cleanup = contextlib.ExitStack()
-        if state_dir is None:
-            temporary = tempfile.TemporaryDirectory(
-                prefix="xcompliance-emulator-", ignore_cleanup_errors=True
-            )
-            state_dir = Path(self._cleanup.enter_context(temporary))
-        state_dir.mkdir(parents=True, exist_ok=True)
-        self._socket = self._cleanup.enter_context(socket.create_server((host, port)))
+        parsed = None if events is None else parse_events(events)
+        with contextlib.ExitStack() as stack:
+            if state_dir is None:
+                temporary = tempfile.TemporaryDirectory(
+                    prefix="xcompliance-emulator-", ignore_cleanup_errors=True
+                )
+                state_dir = Path(stack.enter_context(temporary))
+            state_dir.mkdir(parents=True, exist_ok=True)
+            self._socket = stack.enter_context(socket.create_server((LOOPBACK, port)))
+            self._cleanup = stack.pop_all()
         # asyncio does this only for sockets that name their protocol; without it each answer waits 40 ms.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.url = f"http://{host}:{self._socket.getsockname()[1]}"
-        self.state = State(settings, state_dir, None if events is None else parse_events(events))
+        self.url = f"http://{LOOPBACK}:{self._socket.getsockname()[1]}"
+        self.state = State(settings, state_dir, parsed)
         self.control = Control(self.state)
         self.server: _Server | None = None
 
@@ -127,9 +130,8 @@ class EmulatorServer:
         self, *, events: str | bytes | None = None, state_dir: Path | None = None, **settings: Any
     ) -> None:
         raw = events.encode() if isinstance(events, str) else events
-        self._settings = Settings()
-        self._settings.update(settings)
-        self._emulator = Emulator(self._settings, "127.0.0.1", 0, state_dir, raw)
+        self._settings = msgspec.convert(settings, Settings)
+        self._emulator = Emulator(self._settings, state_dir=state_dir, events=raw)
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="x-api-stand-in", daemon=True)

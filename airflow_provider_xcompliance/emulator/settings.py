@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -11,6 +11,10 @@ UPLOAD_WINDOW = 15 * 60
 """Seconds from a job's creation until its upload URL lapses."""
 DOWNLOAD_WINDOW = 7 * 24 * 3600
 """Seconds from a job's creation until its download URL lapses."""
+
+
+Token = Annotated[str, msgspec.Meta(min_length=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -22,9 +26,11 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     :param default_fields: fields of a job when the request names none; None: all ten in the legacy flow,
         id, name, status and type in the current flow, where none is promised.
     :param upload_limit: largest body of an upload in the current flow, in bytes.
+    :param legacy_upload_limit: the same in the legacy flow.
     :param upload_content_type: the one content type that an upload of the current flow may have (else 415);
         None: any.
     :param legacy_conflict_status: answer to a second active job in the legacy flow, which is undocumented.
+    :param listed_seconds: how long after its creation a job is listed, which is undocumented; None: for ever.
     :param rate_limit: requests per endpoint and window.
     :param rate_window: length of that window, in seconds.
     :param download_framing: how the current flow frames a result: by length, chunked, or by closing.
@@ -33,18 +39,20 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """
 
     flow: Literal["current", "legacy"] = "current"
-    bearer_token: str = "test-bearer"  # noqa: S105
-    api_key: str = "test-key"
-    api_secret: str = "test-secret"  # noqa: S105
-    processing_seconds: float = 0
+    bearer_token: Token = "test-bearer"  # noqa: S105
+    api_key: Token = "test-key"
+    api_secret: Token = "test-secret"  # noqa: S105
+    processing_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     seed: int = 0
-    event_rate: float = 0.05
+    event_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
     default_fields: list[str] | None = None
-    upload_limit: int = 128_000_000
+    upload_limit: Count = 128_000_000
+    legacy_upload_limit: Count = 1_000_000_000
     upload_content_type: str | None = None
-    legacy_conflict_status: int = 409
-    rate_limit: int = 150
-    rate_window: int = 900
+    legacy_conflict_status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 409
+    listed_seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    rate_limit: Count = 150
+    rate_window: Count = 900
     download_framing: Literal["length", "chunked", "close"] = "length"
     download_digest: bool = False
     download_ranges: bool = False
@@ -60,10 +68,22 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Clock:
-    """Real time plus an offset that only grows."""
+    """Real time plus an offset."""
+
+    # A job's id holds 41 bits of milliseconds since the first of these.
+    EARLIEST, LATEST = 1_288_834_975, 3_487_858_230
 
     def __init__(self) -> None:
         self.offset = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Move on; less than 0: back.
+
+        :raises ValueError: if that leads to where no job can have an id.
+        """
+        if not self.EARLIEST <= self.now() + seconds < self.LATEST:
+            raise ValueError("the clock goes from 2010-11-04 to 2080-07-10")
+        self.offset += seconds
 
     def now(self) -> float:
         """Return seconds since the epoch, by this clock."""

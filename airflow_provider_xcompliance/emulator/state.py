@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_xcompliance.emulator import results, signatures, tokens
 from airflow_provider_xcompliance.emulator.faults import FaultBoard
@@ -15,6 +17,9 @@ from airflow_provider_xcompliance.emulator.storage import Digests, Session, Sess
 
 SMALL = 1 << 20
 """Bytes; submissions up to this size are processed at once, so that the next read sees the result."""
+
+LOGGED_REQUESTS = 10_000
+"""The log holds this many, the latest."""
 
 APP_ID = "1271358720990191616"
 BUCKETS = {"tweets": "twttr-tweet-compliance", "users": "twttr-user-compliance"}
@@ -44,11 +49,10 @@ class State:
         self.limits = RateLimits(settings)
         self.sessions = Sessions()
         self.faults = FaultBoard(self.clock)
-        self.log: list[dict[str, object]] = []
+        self.log: deque[dict[str, Any]] = deque(maxlen=LOGGED_REQUESTS)
         self.token_key = secrets.token_bytes(32)
         self.closing = False
         self._computing: dict[str, asyncio.Task[None]] = {}
-        self._digests: dict[tuple[Path, int], Digests] = {}
 
     def create(self, base_url: str, job_type: str, name: str | None, resumable: bool) -> Job:
         """Add a job, with the URLs that it keeps for life.
@@ -90,13 +94,9 @@ class State:
         job.upload_deadline = job.upload_expires
 
     def uploaded(self, job: Job, part: Path) -> None:
-        """Take a whole upload for the job's submission.
-
-        :raises ConflictError: if the job takes none.
-        """
-        submission = self.directory / f"{job.id}.ids"
-        self.jobs.uploaded(job, submission, self.clock.now() + self.settings.processing_seconds)
-        part.replace(submission)
+        """Take a whole upload for the submission of a job that waits for one."""
+        job.submission = part.replace(self.directory / f"{job.id}.ids")
+        job.status, job.due = "in_progress", self.clock.now() + self.settings.processing_seconds
 
     def settle(self) -> None:
         """Let every job that is due by now come to its end."""
@@ -134,12 +134,11 @@ class State:
         if job.status == "in_progress":
             job.result, job.status = result, "complete"
 
-    def digests(self, path: Path) -> Digests:
-        """Return what is stated about a stored file; it is read once."""
-        key = path, path.stat().st_mtime_ns
-        if key not in self._digests:
-            self._digests[key] = Digests.of(path)
-        return self._digests[key]
+    async def digests(self, job: Job, result: Path) -> Digests:
+        """Return what is stated about a job's result, which is read once."""
+        if job.digests is None:
+            job.digests = await asyncio.to_thread(Digests.of, result)
+        return job.digests
 
     def clear(self) -> None:
         """Forget all jobs, uploads, faults, requests and time travel."""

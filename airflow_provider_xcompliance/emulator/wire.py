@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,7 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from airflow_provider_xcompliance.emulator.storage import BLOCK
+from airflow_provider_xcompliance.emulator.errors import gcs_error
+from airflow_provider_xcompliance.emulator.storage import BLOCK, Digests, parse_range
 
 
 def base_url(request: Request) -> str:
@@ -45,6 +48,16 @@ async def spool(request: Request, path: Path, offset: int = 0) -> bool:
         except ClientDisconnect:
             return False
     return True
+
+
+@asynccontextmanager
+async def spooled(request: Request, directory: Path) -> AsyncIterator[Path | None]:
+    """Put the body into a file that goes afterwards, if nobody has taken it; None: it did not come to its end."""
+    path = directory / f"{secrets.token_hex(8)}.upload"
+    try:
+        yield path if await spool(request, path) else None
+    finally:
+        path.unlink(missing_ok=True)
 
 
 class FileResponse(Response):
@@ -86,6 +99,22 @@ class FileResponse(Response):
                 left -= len(block)
                 await send({"type": "http.response.body", "body": block, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def asked_for(
+    request: Request, path: Path, digests: Digests, headers: list[tuple[str, str]], framing: str = "length"
+) -> FileResponse:
+    """Return the file, or the range that the request wants of it.
+
+    :raises RefusalError: Google's 412 or 416.
+    """
+    if request.headers.get("if-match", digests.composite_etag) not in ("*", digests.composite_etag):
+        raise gcs_error("PreconditionFailed")
+    span = parse_range(request.headers.get("range"), digests.size)
+    if span is None:
+        return FileResponse(path, headers, (0, digests.size - 1), framing=framing)
+    content_range = ("content-range", f"bytes {span[0]}-{span[1]}/{digests.size}")
+    return FileResponse(path, [*headers, content_range], span, 206, framing)
 
 
 def empty(status: int, headers: Iterable[tuple[str, str]]) -> Response:

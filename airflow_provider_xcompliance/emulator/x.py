@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hmac
 import json
@@ -17,10 +16,16 @@ from starlette.responses import JSONResponse, Response
 
 from airflow_provider_xcompliance.emulator import tokens
 from airflow_provider_xcompliance.emulator.errors import RefusalError, problem
-from airflow_provider_xcompliance.emulator.jobs import DEFAULT_FIELDS, FIELDS, STATUSES, ConflictError, Job
+from airflow_provider_xcompliance.emulator.jobs import (
+    ACTIVE,
+    DEFAULT_FIELDS,
+    FIELDS,
+    STATUSES,
+    ConflictError,
+    Job,
+)
 from airflow_provider_xcompliance.emulator.state import State
-from airflow_provider_xcompliance.emulator.storage import parse_range
-from airflow_provider_xcompliance.emulator.wire import FileResponse, base_url, spool
+from airflow_provider_xcompliance.emulator.wire import FileResponse, asked_for, base_url, spooled
 
 JSON_LIMIT = 65_536
 """Bytes; more than any request of JSON needs."""
@@ -178,8 +183,9 @@ async def get(state: State, request: Request, query: dict[str, str]) -> Response
 
 async def list_jobs(state: State, request: Request, query: dict[str, str]) -> Response:
     """List the jobs of a type; without any there is no ``data``."""
-    jobs = state.jobs.list(query["type"], state.clock.now(), query.get("status"))
-    shown = [view(state, job, query) for job in jobs]
+    now, listed = state.clock.now(), state.settings.listed_seconds
+    jobs = state.jobs.list(query["type"], now, query.get("status"))
+    shown = [view(state, job, query) for job in jobs if listed is None or now - job.created <= listed]
     return JSONResponse({**({"data": shown} if shown else {}), "meta": {"result_count": len(shown)}})
 
 
@@ -188,10 +194,9 @@ async def cancel(state: State, request: Request, query: dict[str, str]) -> Respo
     job = job_of(state, request)
     if job.flow == "legacy":
         raise problem(405, "This job cannot be cancelled.", {"allow": "GET"})
-    try:
-        state.jobs.cancel(job)
-    except ConflictError as conflict:
-        raise problem(409, str(conflict)) from None
+    if job.status not in ACTIVE:
+        raise problem(409, f"The job is {job.status}; it cannot be cancelled.")
+    job.status, job.due = "failed", None
     return JSONResponse({"data": view(state, job, query)})
 
 
@@ -207,18 +212,18 @@ async def upload(state: State, request: Request, query: dict[str, str]) -> Respo
     job = job_of(state, request)
     _check_token(state, request, query, "upload")
     _check_upload_headers(state, request)
+    _check_waits(job)
+    async with spooled(request, state.directory) as part:
+        if part is None:
+            raise problem(400, "The request body is incomplete.")
+        _check_waits(job)
+        state.uploaded(job, part)
+    return JSONResponse({"data": view(state, job, query)})
+
+
+def _check_waits(job: Job) -> None:
     if job.status != "created":
         raise problem(409, f"The job is {job.status}; it takes no upload.")
-    part = state.directory / f"{job.id}.{id(request):x}.upload"
-    try:
-        if not await spool(request, part):
-            raise problem(400, "The request body is incomplete.")
-        state.uploaded(job, part)
-    except ConflictError as conflict:
-        raise problem(409, str(conflict)) from None
-    finally:
-        part.unlink(missing_ok=True)
-    return JSONResponse({"data": view(state, job, query)})
 
 
 def _check_upload_headers(state: State, request: Request) -> None:
@@ -241,27 +246,15 @@ async def download(state: State, request: Request, query: dict[str, str]) -> Res
     if job.status != "complete" or job.result is None:
         raise problem(409, f"The job is {job.status}; there is no result.")
     settings = state.settings
-    digests = await asyncio.to_thread(state.digests, job.result)
-    headers: list[tuple[str, str]] = []
-    span = None
-    if settings.download_digest:
-        headers.append(("x-goog-hash", f"crc32c={digests.crc32c}"))
-    if settings.download_ranges:
-        headers += [("accept-ranges", "bytes"), ("etag", digests.composite_etag)]
-        if request.headers.get("if-match", digests.composite_etag) not in ("*", digests.composite_etag):
-            raise problem(412, "The result is not the one that If-Match names.")
-        span = _span(request, digests.size)
-    if span:
-        headers.append(("content-range", f"bytes {span[0]}-{span[1]}/{digests.size}"))
-    whole = (0, digests.size - 1)
-    return FileResponse(job.result, headers, span or whole, 206 if span else 200, settings.download_framing)
-
-
-def _span(request: Request, size: int) -> tuple[int, int] | None:
+    digests = await state.digests(job, job.result)
+    headers = [("x-goog-hash", f"crc32c={digests.crc32c}")] if settings.download_digest else []
+    if not settings.download_ranges:
+        return FileResponse(job.result, headers, (0, digests.size - 1), framing=settings.download_framing)
+    headers += [("accept-ranges", "bytes"), ("etag", digests.composite_etag)]
     try:
-        return parse_range(request.headers.get("range"), size)
-    except RefusalError:
-        raise problem(416, "Nothing of this range exists.", {"content-range": f"bytes */{size}"}) from None
+        return asked_for(request, job.result, digests, headers, settings.download_framing)
+    except RefusalError as refused:
+        raise problem(refused.status, "The result has no such range, or is another one.") from None
 
 
 async def exchange_key(state: State, request: Request) -> Response:
