@@ -51,6 +51,7 @@ _REASONS = {
     "ConditionalRequestConflict": "another writer is at work on it",
     "EOFError": "the compressed file is cut short",
     "ImportError": "that store's library is missing; install this package's extra for it",
+    "ModuleNotFoundError": "that store's library is missing; install this package's extra for it",
     "NoCredentialsError": "no credentials for the store were found",
     "NoSuchBucket": "there is no such bucket",
     "NoSuchKey": "there is no such object",

@@ -23,7 +23,7 @@ import msgspec
 
 from airflow_provider_xcompliance import __version__, storage
 from airflow_provider_xcompliance.api.client import DownloadedResult, XComplianceClient
-from airflow_provider_xcompliance.api.errors import UploadTooLargeError
+from airflow_provider_xcompliance.api.errors import ServerError, UploadTooLargeError, one_line
 from airflow_provider_xcompliance.api.jobs import Job
 from airflow_provider_xcompliance.archive.events import EventCounts, read_events, require_submitted
 from airflow_provider_xcompliance.archive.ids import MAX_ID_BYTES, IdReader, InvalidIdsError
@@ -101,10 +101,11 @@ def upload(client: XComplianceClient, job_id: str, source: str, source_client: A
     :raises UploadTooLargeError: if it does not fit into one job
     """
     with spool_ids(source, source_client) as spool:
-        job = client.get_job(job_id)
+        job = _get_job(client, job_id)
         _require_fit(spool, client.upload_limit(job))
         log.info("uploading %s ids (%s bytes) to job %s", f"{spool.ids:,}", f"{spool.digest.bytes:,}", job.id)
         client.upload(job, spool.path, spool.crc32c, _Progress(f"uploading to job {job.id}"))
+        log.info("job %s has its ids", job.id)
         return {
             "job_id": job.id,
             "job_type": job.type,
@@ -140,7 +141,7 @@ def download(
     :raises DestinationExistsError: if something else stands at the destination
     """
     storage.require_landable(destination)
-    job = client.get_job(job_id)
+    job = _get_job(client, job_id)
     with _spool_directory() as directory:
         spool = _spool_file(directory, "events")
         progress = _Progress(f"downloading the results of job {job.id}")
@@ -152,8 +153,19 @@ def download(
         manifest = _manifest(job, result, digest, counts, ids) | {"destination": storage.display(destination)}
         manifest_uri = f"{destination}.manifest.json"
         _land_manifest(directory / "manifest", manifest, manifest_uri, destination_client)
-    log.info("job %s: %s events landed at %s", job.id, f"{manifest['events']:,}", manifest["destination"])
+    log.info("job %s: %s at %s", job.id, "landed" if created else "already there", manifest["destination"])
+    log.info("job %s: %d events %s", job.id, manifest["events"], manifest["actions"])
     return manifest | {"manifest": storage.display(manifest_uri), "created": created}
+
+
+def _get_job(client: XComplianceClient, job_id: str) -> Job:
+    job = client.get_job(job_id)
+    if job.id != job_id:
+        # A cache's mistake; believed, the results of one job would pass for those of another.
+        raise ServerError(
+            f"get job {job_id}: X answered with another job ({one_line(job.id)}); try again later"
+        )
+    return job
 
 
 def _require_fit(spool: IdSpool, limit: int) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -187,6 +188,14 @@ class TestReading:
 
         with pytest.raises(StorageError, match="cannot read s3://no-such-bucket-here/x: there is no such"):
             digest_of("s3://no-such-bucket-here/x", s3.client())
+
+    def test_a_missing_library_is_said_with_its_remedy(
+        self, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "boto3", None)
+
+        with pytest.raises(StorageError, match="library is missing; install this package's extra"):
+            put(source, "s3://bucket/key")
 
 
 class TestLandingOnFiles:

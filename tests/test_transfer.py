@@ -16,6 +16,7 @@ import pytest
 from airflow_provider_xcompliance import storage, transfer
 from airflow_provider_xcompliance.api.client import XComplianceClient
 from airflow_provider_xcompliance.api.errors import (
+    ServerError,
     UploadTooLargeError,
     XComplianceError,
 )
@@ -127,7 +128,7 @@ class TestUpload:
     ) -> None:
         source = file(tmp_path, b"1\nx\n2\ny\n")
 
-        with pytest.raises(InvalidIdsError, match=r"ids\.txt:2: not a decimal id: 'x'; 1 more bad lines"):
+        with pytest.raises(InvalidIdsError, match=r"ids\.txt:2: not a decimal id: 'x'; further bad lines: 1"):
             transfer.upload(client, "1", source)
 
         assert emulator.requests() == []
@@ -428,6 +429,20 @@ def holds_whole_records(content: bytes) -> bool:
         return False
 
 
+def test_an_answer_about_another_job_is_not_believed(
+    emulator: EmulatorServer, client: XComplianceClient, tmp_path: Path
+) -> None:
+    other = complete(client, file(tmp_path))
+    body = {"data": next(job for job in emulator.jobs() if job["id"] == other)}
+    emulator.add_fault("status", endpoint="get", times=0, status=200, body=body)
+
+    with pytest.raises(ServerError, match=rf"get job 17: X answered with another job \({other}\)"):
+        transfer.download(client, "17", str(tmp_path / "out" / "events"))
+    assert landed(tmp_path / "out") == []
+    with pytest.raises(ServerError, match="X answered with another job"):
+        transfer.upload(client, "17", file(tmp_path))
+
+
 @pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS.keys())
 def test_a_result_cut_at_any_byte_is_refused_or_said_to_be_unverified(
     emulator: EmulatorServer, tmp_path: Path, framing: Framing
@@ -440,7 +455,7 @@ def test_a_result_cut_at_any_byte_is_refused_or_said_to_be_unverified(
     for at in range(len(RESULT)):
         out = tmp_path / f"cut-{at}"
         emulator.clear_faults()
-        emulator.add_fault(framing.fault, method="GET", path="download|storage|result", at=at, times=0)
+        emulator.add_fault(framing.fault, endpoint="download", at=at, times=0)
         try:
             receipt = transfer.download(client, job_id, str(out / "events"))
         except (XComplianceError, InvalidEventsError):
@@ -477,7 +492,7 @@ def test_a_result_cut_once_is_fetched_again(
     client = client_of(emulator)
     job_id = complete(client, file(tmp_path))
     emulator.set_result(job_id, RESULT)
-    emulator.add_fault("cut", method="GET", path="download|storage|result", at=60)
+    emulator.add_fault("cut", endpoint="download", at=60)
 
     transfer.download(client, job_id, str(tmp_path / "events"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -15,8 +15,8 @@ from airflow_provider_xcompliance.api.messages import Auth, Request, Response, d
 
 log = logging.getLogger(__name__)
 
-JOBS_PATH = "/2/compliance/jobs"
-MAX_NAME_LENGTH = 64
+_JOBS_PATH = "/2/compliance/jobs"
+_MAX_NAME_LENGTH = 64
 
 # No field is promised by default, so all of them are asked for.
 _FIELDS = {
@@ -27,6 +27,9 @@ _FIELDS = {
 
 class _Problems(msgspec.Struct):
     errors: list[dict[str, Any]] | None = None
+
+
+A = TypeVar("A", bound=_Problems)
 
 
 class _JobAnswer(_Problems):
@@ -52,8 +55,8 @@ def prepare_create(base_url: str, job_type: str, name: str | None, resumable: bo
     :raises ValueError: if the type is unknown or the name too long
     """
     require_job_type(job_type)
-    if name is not None and len(name) > MAX_NAME_LENGTH:
-        raise ValueError(f"a job's name has at most {MAX_NAME_LENGTH} characters, this one has {len(name)}")
+    if name is not None and len(name) > _MAX_NAME_LENGTH:
+        raise ValueError(f"a job's name has at most {_MAX_NAME_LENGTH} characters, this one has {len(name)}")
     body: dict[str, Any] = {"type": job_type}
     if name is not None:
         body["name"] = name
@@ -62,7 +65,7 @@ def prepare_create(base_url: str, job_type: str, name: str | None, resumable: bo
     return Request(
         what=f"create a {job_type} job",
         method="POST",
-        url=f"{base_url}{JOBS_PATH}?{urlencode(_FIELDS)}",
+        url=f"{base_url}{_JOBS_PATH}?{urlencode(_FIELDS)}",
         headers={"Content-Type": "application/json"},
         body=msgspec.json.encode(body),
         # There is no idempotency key: a second POST is a second, paid job.
@@ -88,7 +91,7 @@ def prepare_list(base_url: str, job_type: str, status: str | None) -> Request:
     """
     query = {"type": require_job_type(job_type)} | ({"status": status} if status else {}) | _FIELDS
     return Request(
-        what=f"list {job_type} jobs", method="GET", url=f"{base_url}{JOBS_PATH}?{urlencode(query)}"
+        what=f"list {job_type} jobs", method="GET", url=f"{base_url}{_JOBS_PATH}?{urlencode(query)}"
     )
 
 
@@ -110,10 +113,7 @@ def digest_job(response: Response, what: str) -> Job:
 
     :raises XComplianceError: if it is no success, or holds no job
     """
-    if response.status != 200:
-        refuse(response, what)
-    answer = decode(response, _JobAnswer, what)
-    _report(answer, response, what)
+    answer = _read(response, _JobAnswer, what)
     if answer.data is None:
         raise ServerError(f"{what}: status 200, but the body holds no job")
     return _seen(answer.data, response)
@@ -134,11 +134,14 @@ def digest_cancel(response: Response, what: str) -> Job:
 
 
 def digest_list(response: Response, what: str) -> list[Job]:
-    """Read a list of jobs; empty where X knows none."""
-    if response.status != 200:
-        refuse(response, what)
-    answer = decode(response, _JobListAnswer, what)
-    _report(answer, response, what)
+    """
+    Read a list of jobs; empty where X knows none.
+
+    :raises ServerError: if the answer has errors instead of a list: that is no proof that there are no jobs
+    """
+    answer = _read(response, _JobListAnswer, what)
+    if answer.errors and answer.data is None:
+        raise ServerError(f"{what}: status 200, but the body holds errors and no list; try again later")
     return [_seen(job, response) for job in answer.data or []]
 
 
@@ -162,15 +165,19 @@ def digest_token(response: Response, what: str) -> str:
 
 
 def _job_url(base_url: str, job_id: str) -> str:
-    return f"{base_url}{JOBS_PATH}/{require_job_id(job_id)}?{urlencode(_FIELDS)}"
+    return f"{base_url}{_JOBS_PATH}/{require_job_id(job_id)}?{urlencode(_FIELDS)}"
 
 
 def _seen(job: Job, response: Response) -> Job:
     return msgspec.structs.replace(job, observed_at=response.server_time)
 
 
-def _report(answer: _Problems, response: Response, what: str) -> None:
+def _read(response: Response, shape: type[A], what: str) -> A:
+    if response.status != 200:
+        refuse(response, what)
+    answer = decode(response, shape, what)
     if answer.errors:
         titles = ", ".join(sorted({str(error.get("title", "untitled")) for error in answer.errors}))
         count = len(answer.errors)
         log.warning("%s: the answer came with %d problems: %s", what, count, response.quote(titles))
+    return answer

@@ -16,9 +16,9 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 JOB_TYPES = ("tweets", "users")
 
-#: Polling starts to stretch after this long, and never gets slower than MAX_POLL_SECONDS.
-STEADY_POLL_SECONDS = 900.0
-MAX_POLL_SECONDS = 300.0
+#: Polling starts to stretch after this long, and never gets slower than _MAX_POLL_SECONDS.
+_STEADY_POLL_SECONDS = 900.0
+_MAX_POLL_SECONDS = 300.0
 
 
 class JobStatus(StrEnum):
@@ -31,7 +31,7 @@ class JobStatus(StrEnum):
     EXPIRED = "expired"
 
 
-TERMINAL_STATUSES = frozenset({JobStatus.COMPLETE, JobStatus.FAILED, JobStatus.EXPIRED})
+_TERMINAL_STATUSES = frozenset({JobStatus.COMPLETE, JobStatus.FAILED, JobStatus.EXPIRED})
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,12 +68,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_terminal(self) -> bool:
         """Whether the job will not change any more."""
-        return self.status in TERMINAL_STATUSES
+        return self.status in _TERMINAL_STATUSES
 
     @property
     def is_known(self) -> bool:
         """Whether X documents the status."""
-        return self.status in {status.value for status in JobStatus}
+        return self.status in tuple(JobStatus)
+
+    @property
+    def age_seconds(self) -> float:
+        """How old the job was, by the server's clock, when it was described; 0 if X did not say."""
+        if self.created_at is None or self.observed_at is None:
+            return 0.0
+        return (self.observed_at - self.created_at).total_seconds()
 
     def has_lapsed(self, expires_at: datetime | None) -> bool:
         """Whether a time of this job is known to be over by the server's clock."""
@@ -130,5 +137,5 @@ def poll_seconds(base_seconds: float, waited_seconds: float) -> float:
     :param waited_seconds: how long the job has been waited for
     :return: the base for 15 minutes, then in proportion to the wait, up to 5 minutes (or the base, if longer)
     """
-    stretched = base_seconds * max(1.0, waited_seconds / STEADY_POLL_SECONDS)
-    return min(stretched, max(base_seconds, MAX_POLL_SECONDS))
+    stretched = base_seconds * max(1.0, waited_seconds / _STEADY_POLL_SECONDS)
+    return min(stretched, max(base_seconds, _MAX_POLL_SECONDS))

@@ -35,8 +35,8 @@ T = TypeVar("T")
 #: What requests would read is 16 KB at a time; 256 KB runs at 0.8 of curl's speed (benchmarks/).
 BLOCK_BYTES = 262_144
 
-# No error and no job is longer; a body without end would fill the memory.
-_MAX_BODY_BYTES = 8_000_000
+# Room for some 14,000 jobs, which X lists on one page; a body without end would fill the memory.
+_MAX_BODY_BYTES = 32_000_000
 
 _USER_AGENT = f"airflow-provider-xcompliance/{__version__}"
 
@@ -92,10 +92,6 @@ class Transport:
         self._verify = ca_bundle or True
         self._on_token = on_token
         self._session = requests.Session()
-
-    def close(self) -> None:
-        """Close the connections that are kept open."""
-        self._session.close()
 
     def send(self, request: Request, progress: Progress | None = None) -> Response:
         """
@@ -160,6 +156,7 @@ class Transport:
         long_values = [value for value in values if len(value) > 15]
         secrets = [self._bearer_token, credentials.api_key, credentials.api_secret, *long_values]
         secrets += [unquote(value) for value in long_values]
+        secrets += [self._basic_credentials()] if request.auth is Auth.BASIC else []
         return Response(answer.status_code, answer.headers, body, tuple(filter(None, secrets)))
 
     def _authorization(self, request: Request) -> dict[str, str]:

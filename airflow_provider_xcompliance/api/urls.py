@@ -14,8 +14,8 @@ from airflow_provider_xcompliance.api.jobs import Job
 DEFAULT_BASE_URL = "https://api.x.com"
 
 #: Two names of one API.
-API_HOSTS = frozenset({"api.x.com", "api.twitter.com"})
-TRUSTED_HOSTS = API_HOSTS | {"storage.googleapis.com"}
+_API_HOSTS = frozenset({"api.x.com", "api.twitter.com"})
+_TRUSTED_HOSTS = _API_HOSTS | {"storage.googleapis.com"}
 
 
 class Flow(Enum):
@@ -65,7 +65,7 @@ class UrlPolicy:
         """
         origin = Origin.of(_split(url, "a URL that X returned"))
         named = origin == self._base or self._is_allowed(origin)
-        if not named and not (origin.host in TRUSTED_HOSTS and origin.port == 443):
+        if not named and not (origin.host in _TRUSTED_HOSTS and origin.port == 443):
             raise UrlRefusedError(
                 f"X returned a URL on {origin.host}:{origin.port}, which is not an allowed host; nothing was "
                 "sent. If that host is right, add it to 'allowed_hosts' in the connection's extra"
@@ -98,7 +98,7 @@ class UrlPolicy:
     def _is_api(self, origin: Origin) -> bool:
         if origin == self._base:
             return True
-        return self._base.host in API_HOSTS and origin.host in API_HOSTS and origin.port == self._base.port
+        return self._base.host in _API_HOSTS and origin.host in _API_HOSTS and origin.port == self._base.port
 
     def _is_allowed(self, origin: Origin) -> bool:
         return f"{origin.host}:{origin.port}" in self._allowed_hosts or (

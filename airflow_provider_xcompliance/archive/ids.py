@@ -145,7 +145,7 @@ class IdReader:
 
     def _raise_if_bad(self) -> None:
         if self._bad:
-            more = f"; {self._bad - 1:,} more bad lines" if self._bad > 1 else ""
+            more = f"; further bad lines: {self._bad - 1:,}" if self._bad > 1 else ""
             stopped = ", and the rest was not read" if self._bad > MAX_BAD else ""
             raise InvalidIdsError(f"{self._bad_lines[0]}{more}{stopped}", tuple(self._bad_lines))
         if not self.ids:

@@ -21,15 +21,13 @@ JOBS = "/2/compliance/jobs"
 
 def build(state: State, plane: control.Control) -> ASGIApp:
     """Return the application."""
-    on_jobs = partial(_by_method, {"POST": ("create", x.create), "GET": ("list", x.list_jobs)}, state)
-    on_job = partial(_by_method, {"GET": ("get", x.get), "DELETE": ("cancel", x.cancel)}, state)
     objects = gcs.endpoint(state)
     app = Starlette(
         routes=[
-            Route(JOBS, on_jobs, methods=["GET", "POST"]),
-            Route(JOBS + "/{id}", on_job, methods=["GET", "DELETE"]),
-            Route(JOBS + "/{id}/upload", x.endpoint(state, "upload", x.upload), methods=["PUT"]),
-            Route(JOBS + "/{id}/download", x.endpoint(state, "download", x.download), methods=["GET"]),
+            Route(JOBS, x.endpoint(state, GET=x.list_jobs, POST=x.create), methods=["GET", "POST"]),
+            Route(JOBS + "/{id}", x.endpoint(state, GET=x.get, DELETE=x.cancel), methods=["GET", "DELETE"]),
+            Route(JOBS + "/{id}/upload", x.endpoint(state, PUT=x.upload), methods=["PUT"]),
+            Route(JOBS + "/{id}/download", x.endpoint(state, GET=x.download), methods=["GET"]),
             Route("/oauth2/token", partial(x.exchange_key, state), methods=["POST"]),
             Route("/_emulator/{name:path}", partial(control.endpoint, plane), methods=["GET", "POST"]),
             *(
@@ -42,11 +40,6 @@ def build(state: State, plane: control.Control) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     return Front(app, state)
-
-
-async def _by_method(handlers: dict[str, tuple[str, x.Handler]], state: State, request: Request) -> Response:
-    name, handler = handlers["GET" if request.method == "HEAD" else request.method]
-    return await x.endpoint(state, name, handler)(request)
 
 
 async def _as_problem(request: Request, error: Exception) -> Response:

@@ -161,6 +161,6 @@ async def endpoint(control: Control, request: Request) -> Response:
         return problem(404, f"The control plane knows {sorted(table)}.").response()
     try:
         answer = action(control, **(await _body(request) if is_write else request.query_params))
-    except (msgspec.MsgspecError, TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         return problem(400, f"{type(error).__name__}: {error}").response()
     return JSONResponse(answer if isinstance(answer, dict) else {name: answer})

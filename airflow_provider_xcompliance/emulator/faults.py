@@ -17,8 +17,8 @@ import msgspec
 from starlette.responses import Response
 
 from airflow_provider_xcompliance.emulator.errors import problem
-from airflow_provider_xcompliance.emulator.limits import rate_headers
-from airflow_provider_xcompliance.emulator.settings import Clock
+from airflow_provider_xcompliance.emulator.limits import RATE_WINDOW, rate_headers
+from airflow_provider_xcompliance.emulator.settings import Clock, Count
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,7 +37,6 @@ Endpoint = Literal[
     "resumable_put",
     "other",
 ]
-Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -45,8 +44,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     :param action: a key of :data:`ACTIONS`.
     :param endpoint: name of the endpoint that it is for; None: any.
-    :param method: HTTP method that it is for; None: any.
-    :param path: regular expression for the path that it is for (searched); None: any.
+    :param path: regular expression for the path that it is for (searched).
     :param nth: the first of the matching requests that it strikes, counted from 1.
     :param times: how many of them in a row; 0: all that follow.
     :param after_effect: whether the request does its work first and only the answer is lost.
@@ -63,8 +61,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     action: str
     endpoint: Endpoint | None = None
-    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"] | None = None
-    path: str | None = None
+    path: str = ""
     nth: Annotated[int, msgspec.Meta(ge=1)] = 1
     times: Count = 1
     after_effect: bool = False
@@ -83,16 +80,15 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if self.action not in ACTIONS:
             raise ValueError(f"unknown action {self.action!r}; known are {', '.join(ACTIONS)}")
         try:
-            re.compile(self.path or "")
+            re.compile(self.path)
         except re.error as error:
             raise ValueError(f"path is no regular expression: {error}") from None
         if (self.action == "kill" or self.pid is not None) and (self.pid or 0) <= 1:
             raise ValueError("kill needs the pid of a process")
 
-    def strikes(self, endpoint: str, method: str, path: str) -> bool:
+    def strikes(self, endpoint: str, path: str) -> bool:
         """Count a request if it matches, and say whether it is one to strike."""
-        wanted = self.endpoint in (None, endpoint) and self.method in (None, method)
-        if not wanted or (self.path is not None and not re.search(self.path, path)):
+        if self.endpoint not in (None, endpoint) or not re.search(self.path, path):
             return False
         self.seen += 1
         return self.seen >= self.nth and (not self.times or self.seen < self.nth + self.times)
@@ -113,9 +109,9 @@ class FaultBoard:
         """
         self.faults.append(msgspec.convert(settings, Fault))
 
-    def pick(self, endpoint: str, method: str, path: str) -> Fault | None:
+    def pick(self, endpoint: str, path: str) -> Fault | None:
         """Return the fault that strikes this request, the one set first if there are several."""
-        struck = [fault for fault in self.faults if fault.strikes(endpoint, method, path)]
+        struck = [fault for fault in self.faults if fault.strikes(endpoint, path)]
         return struck[0] if struck else None
 
     def release(self) -> None:
@@ -186,7 +182,7 @@ async def _redirect(fault: Fault, exchange: Exchange) -> None:
 
 
 async def _rate_limit(fault: Fault, exchange: Exchange) -> None:
-    reset = int(exchange.board.clock.now() + (900 if fault.seconds is None else fault.seconds))
+    reset = int(exchange.board.clock.now() + (RATE_WINDOW if fault.seconds is None else fault.seconds))
     response = problem(429, "Too Many Requests", rate_headers(150, 0, reset)).response()
     await response(exchange.scope, exchange.receive, exchange.send)
 

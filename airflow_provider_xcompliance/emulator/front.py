@@ -84,7 +84,7 @@ class Front:
             return
         entry.update(self._entry(Request(scope)))
         self._state.log.append(entry)
-        fault = self._state.faults.pick(entry["endpoint"], scope["method"], scope["path"])
+        fault = self._state.faults.pick(entry["endpoint"], scope["path"])
         with suppress(ClientDisconnect):
             if fault is None:
                 await exchange.run()

@@ -6,6 +6,9 @@ import math
 
 from airflow_provider_xcompliance.emulator.settings import Settings
 
+RATE_WINDOW = 15 * 60
+"""Seconds."""
+
 
 def rate_headers(limit: int, remaining: int, reset: int) -> dict[str, str]:
     """Return what tells a client about its limit; there is no ``Retry-After``."""
@@ -30,7 +33,7 @@ class RateLimits:
         """
         reset, used = self._windows.get(endpoint, (0, 0))
         if now >= reset:
-            reset, used = math.ceil(now) + self._settings.rate_window, 0
+            reset, used = math.ceil(now) + RATE_WINDOW, 0
         limit = self._settings.rate_limit
         allowed = used < limit
         used += allowed

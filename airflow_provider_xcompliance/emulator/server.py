@@ -23,7 +23,6 @@ from airflow_provider_xcompliance.emulator.results import parse_events
 from airflow_provider_xcompliance.emulator.settings import Settings
 from airflow_provider_xcompliance.emulator.state import State
 
-
 LOOPBACK = "127.0.0.1"
 
 

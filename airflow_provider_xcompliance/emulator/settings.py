@@ -31,8 +31,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         None: any.
     :param legacy_conflict_status: answer to a second active job in the legacy flow, which is undocumented.
     :param listed_seconds: how long after its creation a job is listed, which is undocumented; None: for ever.
-    :param rate_limit: requests per endpoint and window.
-    :param rate_window: length of that window, in seconds.
+    :param rate_limit: requests per endpoint in 15 minutes.
     :param download_framing: how the current flow frames a result: by length, chunked, or by closing.
     :param download_digest: whether the current flow states the crc32c of a result.
     :param download_ranges: whether the current flow states an ETag and honours Range and If-Match.
@@ -52,7 +51,6 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     legacy_conflict_status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 409
     listed_seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
     rate_limit: Count = 150
-    rate_window: Count = 900
     download_framing: Literal["length", "chunked", "close"] = "length"
     download_digest: bool = False
     download_ranges: bool = False

@@ -52,7 +52,7 @@ async def spool(request: Request, path: Path, offset: int = 0) -> bool:
 
 @asynccontextmanager
 async def spooled(request: Request, directory: Path) -> AsyncIterator[Path | None]:
-    """Put the body into a file that goes afterwards, if nobody has taken it; None: it did not come to its end."""
+    """Put the body into a file, which goes unless somebody takes it; None: it did not come to its end."""
     path = directory / f"{secrets.token_hex(8)}.upload"
     try:
         yield path if await spool(request, path) else None

@@ -34,13 +34,13 @@ FIELDS_PARAMETER = "compliance_job.fields"
 PARAMETERS = {
     "create": {FIELDS_PARAMETER},
     "get": {FIELDS_PARAMETER},
-    "list": {FIELDS_PARAMETER, "type", "status"},
+    "list_jobs": {FIELDS_PARAMETER, "type", "status"},
     "cancel": {FIELDS_PARAMETER},
     "upload": {FIELDS_PARAMETER, "token"},
     "download": {FIELDS_PARAMETER, "token"},
 }
 CHOICES = {"type": ("tweets", "users"), "status": STATUSES}
-REQUIRED = {"list": ("type",), "upload": ("token",), "download": ("token",)}
+REQUIRED = {"list_jobs": ("type",), "upload": ("token",), "download": ("token",)}
 
 Handler = Callable[[State, Request, dict[str, str]], Awaitable[Response]]
 
@@ -53,10 +53,12 @@ class CreateRequest(msgspec.Struct, forbid_unknown_fields=True):
     resumable: bool | msgspec.UnsetType = msgspec.UNSET
 
 
-def endpoint(state: State, name: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """Return a handler that is called only within authorization, rate limit and a valid query."""
+def endpoint(state: State, **handlers: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """Return what calls a method's handler only within authorization, rate limit and a valid query."""
 
     async def answer(request: Request) -> Response:
+        handler = handlers["GET" if request.method == "HEAD" else request.method]
+        name = handler.__name__
         headers: dict[str, str] = {}
         try:
             if not is_authorized(state, request):

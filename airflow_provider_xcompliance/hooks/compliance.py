@@ -196,9 +196,9 @@ class XComplianceHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask X for the list of jobs, which is one paid request, and say in plain words how that went."""
-        self.max_tries, self.max_rate_limit_wait = 1, 0
+        impatient = XComplianceHook(self.xcompliance_conn_id, max_tries=1, max_rate_limit_wait=0)
         try:
-            self.client.list_jobs("tweets")
+            impatient.list_jobs("tweets")
         except RateLimitedError:
             return True, "X knows the App, and limits its rate just now."
         except XComplianceError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,12 @@ from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
 
 
 class _ComplianceOperator(BaseOperator):
-    """What the operators share: the connection."""
+    """
+    What the operators share: the connection.
+
+    They take a job's id as text even where it is a number, which is what Jinja makes of it under
+    ``render_template_as_native_obj``.
+    """
 
     ui_color = "#e8f5fd"
 
@@ -79,7 +85,7 @@ class UploadOperator(_ComplianceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the ids."""
-        return self.hook.upload(self.job_id, self.source, self.source_conn_id)
+        return self.hook.upload(str(self.job_id), self.source, self.source_conn_id)
 
 
 class DownloadOperator(_ComplianceOperator):
@@ -131,7 +137,7 @@ class DownloadOperator(_ComplianceOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Download the results."""
         receipt = self.hook.download(
-            self.job_id,
+            str(self.job_id),
             self.destination,
             self.destination_conn_id,
             submitted=self.submitted,
@@ -139,7 +145,9 @@ class DownloadOperator(_ComplianceOperator):
             if_exists=self.if_exists,
         )
         for outlet in self.outlets:
-            context["outlet_events"][outlet].extra = receipt
+            # Other things than assets may be outlets too, and have no event.
+            with suppress(TypeError):
+                context["outlet_events"][outlet].extra = receipt
         return receipt
 
 
@@ -162,10 +170,10 @@ class CancelJobOperator(_ComplianceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel the job."""
-        job = self.hook.get_job(self.job_id)
+        job = self.hook.get_job(str(self.job_id))
         if job.is_terminal:
             self.log.info("Job %s is %s already: there is nothing to cancel", job.id, job.status)
         else:
-            job = self.hook.cancel_job(self.job_id)
+            job = self.hook.cancel_job(job.id)
             self.log.info("Cancelled job %s; it is %s now", job.id, job.status)
         return job.to_dict()

@@ -18,10 +18,9 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_xcompliance.api.errors import TRANSIENT_ERRORS, RateLimitedError
-from airflow_provider_xcompliance.api.jobs import Job, JobStatus, explain_end, poll_seconds
+from airflow_provider_xcompliance.api.jobs import JobStatus, explain_end, poll_seconds
 from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
-from airflow_provider_xcompliance.triggers.jobs import JobStatusTrigger
+from airflow_provider_xcompliance.triggers.jobs import JobStatusTrigger, look
 
 _DEFAULT_TIMEOUT_SECONDS = 24 * 3600
 # After that the results are gone, so waiting on makes no sense.
@@ -78,16 +77,16 @@ class JobStatusSensor(BaseSensorOperator):
         """Look at the job, and wait in the way that was chosen."""
         if not self.deferrable:
             return super().execute(context)
-        found = self.poke(context)
+        # As if back from a trigger, because that heeds soft_fail.
+        found = self.resume_execution("poke", None, context)
         if found.is_done:
             return found.xcom_value
-        now = time.time()
         self.defer(
             trigger=JobStatusTrigger(
-                job_id=self.job_id,
+                job_id=str(self.job_id),
                 xcompliance_conn_id=self.xcompliance_conn_id,
                 poll_interval=self.poke_interval,
-                deadline=now + self.timeout,
+                deadline=time.time() + self.timeout,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout) + _DEADLINE_MARGIN,
@@ -116,31 +115,17 @@ class JobStatusSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the job once."""
-        self._wait_at_least = 0.0
-        try:
-            job = self.hook.get_job(self.job_id)
-        except RateLimitedError as error:
-            self._wait_at_least = error.wait_seconds or 0.0
-            self.log.warning("%s; waiting on", error)
+        job, self._wait_at_least = look(self.hook.client, str(self.job_id), self.log)
+        if job is None:
             return PokeReturnValue(is_done=False)
-        except TRANSIENT_ERRORS as error:
-            self.log.warning("%s; waiting on", error)
-            return PokeReturnValue(is_done=False)
-        return self._judge(job)
-
-    def _judge(self, job: Job) -> PokeReturnValue:
-        if job.status == JobStatus.COMPLETE:
-            self.log.info("Job %s is complete", job.id)
-            return PokeReturnValue(is_done=True, xcom_value=job.to_dict())
-        if job.is_terminal:
+        if job.is_terminal and job.status != JobStatus.COMPLETE:
             raise AirflowFailException(explain_end(job))
-        if not job.is_known:
-            self.log.warning("Job %s has a status that is not known: %r; waiting on", job.id, job.status)
-        else:
-            self.log.info("Job %s is %s", job.id, job.status)
-        return PokeReturnValue(is_done=False)
+        self.log.info("Job %s is %s", job.id, job.status)
+        return PokeReturnValue(is_done=job.is_terminal, xcom_value=job.to_dict())
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
-        return max(poll_seconds(self.poke_interval, run_duration()), self._wait_at_least)
+        waited = run_duration()
+        # A reset of a rate limit may lie further off than the end of the wait.
+        return max(poll_seconds(self.poke_interval, waited), min(self._wait_at_least, self.timeout - waited))

@@ -16,6 +16,26 @@ from airflow_provider_xcompliance.api.jobs import Job, explain_end, poll_seconds
 from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
 
 
+def look(client: XComplianceClient, job_id: str, log: Any) -> tuple[Job | None, float]:
+    """
+    Look at a job once, for a sensor or a trigger that looks again anyway.
+
+    :param log: told what passes, and of a status that is not known
+    :return: the job (None: X cannot tell for the moment), and for how many seconds not to ask X again
+    """
+    try:
+        job = client.get_job(job_id)
+    except RateLimitedError as error:
+        log.warning("%s; waiting on", error)
+        return None, error.wait_seconds or 0.0
+    except TRANSIENT_ERRORS as error:
+        log.warning("%s; waiting on", error)
+        return None, 0.0
+    if not job.is_known:
+        log.warning("Job %s has a status that is not known: %r; waiting on", job.id, job.status)
+    return job, 0.0
+
+
 class JobStatusTrigger(BaseTrigger):
     """
     Look at a job until it ends, and say how.
@@ -69,28 +89,12 @@ class JobStatusTrigger(BaseTrigger):
         wait = self.poll_interval
         while (left := self.deadline - time.time()) > 0:
             await asyncio.sleep(min(wait, left))
-            job, wait = await self._look(client)
+            # The client blocks, and a blocked event loop would stall every trigger of the process.
+            job, wait_at_least = await asyncio.to_thread(look, client, self.job_id, self.log)
             if job and job.is_terminal:
                 return {"status": job.status, "job": job.to_dict(), "message": explain_end(job)}
+            wait = max(poll_seconds(self.poll_interval, job.age_seconds if job else 0.0), wait_at_least)
         return {
             "status": "timeout",
             "message": f"job {self.job_id} has not ended in the time that the task may wait for it",
         }
-
-    async def _look(self, client: XComplianceClient) -> tuple[Job | None, float]:
-        """Return the job, if X can tell, and how long to wait before the next look."""
-        try:
-            # The client blocks, and a blocked event loop would stall every trigger of the process.
-            job = await asyncio.to_thread(client.get_job, self.job_id)
-        except RateLimitedError as error:
-            self.log.warning("%s; waiting on", error)
-            return None, max(self.poll_interval, error.wait_seconds or 0.0)
-        except TRANSIENT_ERRORS as error:
-            self.log.warning("%s; waiting on", error)
-            return None, self.poll_interval
-        if not (job.is_terminal or job.is_known):
-            self.log.warning("Job %s has a status that is not known: %r; waiting on", job.id, job.status)
-        age = (
-            (job.observed_at - job.created_at).total_seconds() if job.observed_at and job.created_at else 0.0
-        )
-        return job, poll_seconds(self.poll_interval, age)

@@ -105,6 +105,11 @@ def test_no_job_is_an_empty_list(body: dict[str, object]) -> None:
     assert endpoints.digest_list(answer(body), "list tweets jobs") == []
 
 
+def test_errors_instead_of_a_list_do_not_mean_that_there_is_no_job() -> None:
+    with pytest.raises(ServerError, match="list tweets jobs: status 200, but the body holds errors"):
+        endpoints.digest_list(answer({"errors": [{"title": "Service Unavailable"}]}), "list tweets jobs")
+
+
 def test_jobs_are_listed_in_the_order_given() -> None:
     listed = endpoints.digest_list(answer({"data": [JOB, JOB | {"id": "16"}]}), "list")
     assert [job.id for job in listed] == ["17", "16"]

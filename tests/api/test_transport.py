@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from airflow_provider_xcompliance.api.errors import NetworkError, UrlRefusedError
+from airflow_provider_xcompliance.api.errors import InvalidRequestError, NetworkError, UrlRefusedError
 from airflow_provider_xcompliance.api.messages import Auth, FileSlice, Request
 from airflow_provider_xcompliance.api.transport import Credentials, Transport
 from airflow_provider_xcompliance.api.urls import UrlPolicy
@@ -232,8 +232,8 @@ def test_a_server_that_does_not_go_on_is_given_up(
 
 
 def test_an_answer_without_end_is_read_up_to_a_limit(serve: Callable[..., Any]) -> None:
-    server = serve(b"HTTP/1.1 500 X\r\nContent-Length: 9000000\r\n\r\n" + b"x" * 9_000_000)
-    assert len(transport(server.url).send(get(server.url + "/x")).body) == 8_000_000
+    server = serve(b"HTTP/1.1 500 X\r\nContent-Length: 33000000\r\n\r\n" + b"x" * 33_000_000)
+    assert len(transport(server.url).send(get(server.url + "/x")).body) == 32_000_000
 
 
 # TLS and proxies
@@ -355,6 +355,14 @@ def test_urllib3_logs_no_secret_of_a_url(serve: Callable[..., Any], caplog: pyte
     assert "GET /x?token=***&upload_id=***&X-Goog-Signature=***" in caplog.text
     assert "Failed to parse headers" in caplog.text
     assert "abcdefghijklmnop" not in caplog.text
+
+
+def test_a_server_that_echoes_the_key_and_secret_is_not_quoted(serve: Callable[..., Any]) -> None:
+    echo = b'{"title":"Forbidden","detail":"Basic ayUzQSUyRjpzJTIwJTJC is not known"}'
+    server = serve(b"HTTP/1.1 400 X\r\nContent-Length: %d\r\n\r\n%s" % (len(echo), echo))
+    sender = Transport(UrlPolicy(server.url), Credentials(api_key="k:/", api_secret="s +"))
+    with pytest.raises(InvalidRequestError, match=r"Basic \*\*\* is not known"):
+        sender.send(get(server.url + "/x"))
 
 
 def test_a_server_that_echoes_the_request_is_not_quoted(serve: Callable[..., Any]) -> None:

@@ -166,7 +166,7 @@ def test_lines_are_numbered_right_far_into_a_file(newline: bytes, bom: bytes) ->
         "ids.csv:100000: not a decimal id: 'x'",
         "ids.csv:200000: not a decimal id: 'y'",
     )
-    assert str(error) == f"{error.lines[0]}; 1 more bad lines"
+    assert str(error) == f"{error.lines[0]}; further bad lines: 1"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\r\n \n", b"\xef\xbb\xbf"])
@@ -178,7 +178,7 @@ def test_of_many_bad_lines_the_first_ten_are_told() -> None:
     error = refusal(b"x\n" * 25)
 
     assert [line.split(":")[1] for line in error.lines] == [str(number) for number in range(1, MAX_SHOWN + 1)]
-    assert str(error).endswith("; 24 more bad lines")
+    assert str(error).endswith("; further bad lines: 24")
 
 
 class Endless:

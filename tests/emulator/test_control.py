@@ -1,10 +1,16 @@
 """The control plane over HTTP, and what only it can do."""
 
+import os
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 import pytest
 import requests
+
+from airflow_provider_xcompliance.emulator.control import Control
+from airflow_provider_xcompliance.emulator.server import EmulatorServer
+from airflow_provider_xcompliance.emulator.settings import Settings
+from airflow_provider_xcompliance.emulator.state import State
 
 
 @pytest.fixture
@@ -45,6 +51,12 @@ def test_settings_can_be_changed_and_read_without_secrets(control, client):
         ("jobs", {"job_id": "1", "status": "complete"}),
         ("events", {"events": "no json"}),
         ("events", {"events": "{}"}),
+        ("events", {"events": "[]"}),
+        ("config", {"event_rate": 2}),
+        ("config", {"bearer_token": ""}),
+        ("clock", {"advance_seconds": 1e18}),
+        ("clock", {"advance_seconds": -1e9}),
+        ("results", {"job_id": "1", "result": "x"}),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_changes_nothing(control, name, body):
@@ -56,6 +68,28 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(control, name, body)
 @pytest.mark.parametrize("body", [None, {}])
 def test_an_unknown_name_is_not_found(control, body):
     assert control("nothing", body).status_code == 404
+
+
+def test_reading_changes_nothing(control, emulator):
+    url = f"{emulator.url}/_emulator/config"
+    requests.request("GET", url, json={"flow": "legacy"}, timeout=10).raise_for_status()
+    assert requests.get(url, params={"flow": "legacy"}, timeout=10).status_code == 400
+    assert control("config").json()["flow"] == "current"
+
+
+def test_the_log_can_be_narrowed_to_an_endpoint_that_exists(control, client):
+    client.create()
+    client.call("GET", params={"type": "tweets"})
+    (entry,) = control("requests?endpoint=list").json()["requests"]
+    assert entry["method"] == "GET"
+    assert control("requests?endpoint=lists").status_code == 400
+
+
+def test_the_log_holds_the_latest_requests_alone(tmp_path):
+    state = State(Settings(), tmp_path)
+    state.log.extend({"endpoint": "list", "number": number} for number in range(10_001))
+    entries = Control(state).requests()
+    assert (len(entries), entries[0]["number"], entries[-1]["number"]) == (10_000, 1, 10_000)
 
 
 def test_a_fault_can_be_set_seen_and_taken_back(control, client):
@@ -118,6 +152,21 @@ class TestJobs:
         assert client.download(job).content != b"other\n"
         control("results", {"job_id": job["id"], "result": "other\n"})
         assert client.download(job).content == b"other\n"
+
+    def test_a_replaced_result_has_digests_of_its_own_however_coarse_the_file_system_counts_time(
+        self, tmp_path, client
+    ):
+        with EmulatorServer(flow="legacy", state_dir=tmp_path) as emulator:
+            client.emulator = emulator
+            job = client.completed()
+            before = client.download(job).headers["x-goog-hash"]
+            result = tmp_path / f"{job['id']}.result"
+            moment = result.stat().st_mtime_ns
+            emulator.set_result(job["id"], b"other\n")
+            os.utime(result, ns=(moment, moment))
+            answer = client.download(job)
+        assert answer.content == b"other\n"
+        assert answer.headers["x-goog-hash"] != before
 
     def test_a_result_can_be_laid_down_beforehand(self, emulator, client):
         job = client.create()

@@ -69,6 +69,25 @@ class TestPut:
         url = client.create()["upload_url"].partition("?")[0]
         assert code(client.request("PUT", url, data=b"1\n")) == (403, "AccessDenied")
 
+    def test_a_method_that_is_never_signed_does_not_match(self, client):
+        answer = client.request(
+            "DELETE", client.create()["upload_url"], headers={"Content-Type": "text/plain"}
+        )
+        assert code(answer) == (403, "SignatureDoesNotMatch")
+
+    def test_a_body_without_a_length_is_refused(self, client):
+        job = client.create()
+        assert code(client.upload(job, iter([b"1\n"]))) == (411, "MissingContentLength")
+        assert client.job(job)["status"] == "created"
+
+    def test_a_body_over_the_limit_is_refused(self, emulator, client):
+        assert emulator.configure()["legacy_upload_limit"] == 1_000_000_000
+        emulator.configure(legacy_upload_limit=1000)
+        job = client.create()
+        assert code(client.upload(job, b"1" * 1001)) == (400, "EntityTooLarge")
+        assert client.job(job)["status"] == "created"
+        assert client.upload(job, b"1" * 1000).status_code == 200
+
     def test_a_bearer_is_seen_in_the_log(self, emulator, client):
         client.upload(client.create(), Authorization=client.bearer["Authorization"])
         assert [entry["has_authorization"] for entry in emulator.requests("upload")] == [True]
@@ -220,6 +239,17 @@ class TestResumable:
     @pytest.mark.parametrize("header", ["bytes 0-3/4", "bytes 0-1/1", "0-1/2", "bytes */x", "bytes */10"])
     def test_a_content_range_that_does_not_fit_is_refused(self, client, session, header):
         assert code(self.put(client, session, b"1\n", header)) == (400, "InvalidArgument")
+
+    def test_a_body_without_a_length_is_refused(self, client, session):
+        assert code(client.request("PUT", session, data=iter([BIG]))) == (411, "MissingContentLength")
+        assert self.status(client, session) == (308, None)
+
+    @pytest.mark.parametrize("content_range", [None, "bytes 0-1000/1001", "bytes 0-1000/*", "bytes */1001"])
+    def test_a_body_over_the_limit_is_refused(self, emulator, client, session, content_range):
+        emulator.configure(legacy_upload_limit=1000)
+        body = b"" if content_range and "*/" in content_range else b"1" * 1001
+        assert code(self.put(client, session, body, content_range)) == (400, "EntityTooLarge")
+        assert self.put(client, session, b"1" * 1000).status_code == 200
 
     def test_a_finished_session_says_so_again(self, client, session):
         self.put(client, session, BIG)

@@ -1,15 +1,17 @@
 """The command line, and what the server does to the machine."""
 
-import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import requests
 
+from airflow_provider_xcompliance.emulator import __main__
 from airflow_provider_xcompliance.emulator.server import EmulatorServer
 
 MODULE = "airflow_provider_xcompliance.emulator"
@@ -53,7 +55,7 @@ def test_the_options_reach_the_service(command, tmp_path):
     events, state = tmp_path / "events.ndjson", tmp_path / "state"
     events.write_text('{"id":"7","action":"delete","reason":"deleted"}\n')
     _, url = command(
-        *("--flow", "legacy", "--bearer-token", "T", "--api-key", "K", "--api-secret", "S"),
+        *("--flow", "legacy", "--bearer-token", "T"),
         *("--processing-seconds", "1.5", "--seed", "3", "--event-rate", "0.5"),
         *("--events", str(events), "--state-dir", str(state)),
     )
@@ -102,13 +104,64 @@ def peak(pid):
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
-def test_a_thread_serves_from_a_directory_of_its_own_and_leaves_nothing(tmp_path):
-    with EmulatorServer(state_dir=tmp_path, event_rate=1, events=json.dumps({"id": "1"})) as emulator:
-        assert emulator.configure()["event_rate"] == 1
-        assert emulator.bearer_token == "test-bearer"
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--port", "http"], "--port"),
+        (["--port", "65536"], "65536 is not between 0 and 65535"),
+        (["--flow", "other"], "other"),
+        (["--colour", "red"], "colour"),
+        (["--bearer-token", ""], "bearer_token"),
+        (["--processing-seconds", "-1"], "processing_seconds"),
+        (["--processing-seconds", "nan"], "processing_seconds"),
+        (["--event-rate", "5"], "event_rate"),
+        (["--events", "missing"], "missing"),
+        (["--events", "no-json"], "line 2 of the events"),
+        (["--events", "no-id"], "line 1 of the events"),
+        (["--state-dir", "no-json"], "no-json"),
+    ],
+)
+def test_a_bad_option_is_told_in_one_line(tmp_path, monkeypatch, capsys, options, words):
+    monkeypatch.chdir(tmp_path)
+    Path("no-json").write_text('{"id":"1"}\n{"id"\n')
+    Path("no-id").write_text('{"action":"delete"}\n')
+    assert words in refusal(monkeypatch, capsys, "--port", "0", *options)
+
+
+def test_a_port_in_use_is_told_in_one_line(monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        line = refusal(monkeypatch, capsys, "--port", port)
+    assert "in use" in line
+    assert port in line
+
+
+def refusal(monkeypatch, capsys, *options):
+    """Return what the command line says when it refuses to start."""
+    monkeypatch.setattr(sys, "argv", ["emulator", *options])
+    monkeypatch.setattr(__main__, "run", lambda emulator: pytest.fail("it would have served"))
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+    assert end.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_thread_serves_with_the_settings_given_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with EmulatorServer(bearer_token="T", seed=5) as emulator:
+        assert (emulator.configure()["seed"], emulator.bearer_token) == (5, "T")
+        assert list(tmp_path.iterdir())
         url = emulator.url
+    assert not list(tmp_path.iterdir())
     with pytest.raises(requests.ConnectionError):
         requests.get(url, timeout=10)
+
+
+def test_a_state_directory_is_made_and_kept(tmp_path):
+    state = tmp_path / "a" / "b"
+    with EmulatorServer(state_dir=state, events='{"id":"1"}'):
+        assert state.is_dir()
+    assert state.is_dir()
 
 
 def test_a_wrong_setting_is_refused_at_the_start():

@@ -127,6 +127,14 @@ class TestTestConnection:
         assert good
         assert "limits its rate" in message
 
+    def test_the_hook_is_as_patient_afterwards_as_before(self, emulator, connect):
+        hook = hook_for(connect, host=emulator.url, password=emulator.bearer_token)
+        before = vars(hook).copy()
+
+        hook.test_connection()
+
+        assert {**vars(hook), "client": None} == {**before, "client": None}
+
 
 class TestForm:
     def test_the_methods_for_older_airflows_say_what_the_metadata_says(self):

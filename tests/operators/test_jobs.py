@@ -34,10 +34,14 @@ def download(job_id, destination, context=None, **options) -> dict:
 def complete_job(id_file) -> str:
     job_id = create()
     upload(job_id, id_file)
+    wait_for(job_id)
+    return job_id
+
+
+def wait_for(job_id) -> None:
     hook = XComplianceHook()
     while hook.get_job(job_id).status != "complete":
         pass
-    return job_id
 
 
 class TestCreate:
@@ -150,6 +154,17 @@ class TestDownload:
 
         assert events[asset].extra["actions"] == receipt["actions"]
 
+    def test_an_outlet_that_is_no_asset_does_no_harm(self, id_file, tmp_path):
+        class Accessors(dict):
+            def __missing__(self, key):
+                raise TypeError(f"Key should be either an asset or an asset alias, not {type(key)}")
+
+        receipt = download(
+            complete_job(id_file), tmp_path / "events", {"outlet_events": Accessors()}, outlets=["a table"]
+        )
+
+        assert receipt["created"] is True
+
     def test_results_land_on_s3_with_a_connection(self, s3, connect, id_file):
         connect(
             "store",
@@ -186,6 +201,21 @@ class TestCancel:
 
         assert CancelJobOperator(task_id="cancel", job_id=job_id).execute({})["status"] == "complete"
         assert emulator.requests("cancel") == []
+
+
+def test_a_job_id_that_was_rendered_as_a_number_will_do(id_file, tmp_path):
+    def rendered(operator, **options):
+        with DAG("native", schedule=None, render_template_as_native_obj=True):
+            task = operator(task_id="task", job_id="{{ job_id }}", **options)
+        task.render_template_fields({"job_id": job_id})
+        assert task.job_id == int(job_id)
+        return task
+
+    job_id = create()
+    assert rendered(UploadOperator, source=str(id_file)).execute({})["job_id"] == job_id
+    wait_for(job_id)
+    assert rendered(DownloadOperator, destination=str(tmp_path / "events")).execute({})["job_id"] == job_id
+    assert rendered(CancelJobOperator).execute({})["id"] == job_id
 
 
 @pytest.mark.parametrize(

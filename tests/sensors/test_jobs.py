@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
+    AirflowSkipException,
     TaskDeferred,
     timezone,
 )
@@ -119,6 +120,18 @@ class TestLook:
         assert not task.poke({}).is_done
         assert 590 < task._get_next_poke_interval(0, lambda: 0, 1) <= 601
 
+    def test_a_reset_far_away_does_not_prolong_the_wait(self, emulator, job_id):
+        emulator.add_fault("rate_limit", endpoint="get", seconds=86_400)
+        task = sensor(job_id, timeout=3600)
+        task.poke({})
+
+        assert task._get_next_poke_interval(0, lambda: 600, 1) == 3000
+
+    def test_a_job_id_that_was_rendered_as_a_number_will_do(self, emulator, job_id):
+        emulator.set_job(job_id, "complete")
+
+        assert sensor(int(job_id)).poke({}).is_done
+
     def test_a_wrong_token_fails_at_once(self, emulator, job_id, connect):
         connect("xcompliance_default", conn_type="xcompliance", host=emulator.url, password="wrong")
 
@@ -170,6 +183,18 @@ class TestDeferrable:
         }
         assert deferred.value.method_name == "execute_complete"
         assert deferred.value.timeout > timedelta(seconds=3600)
+
+    def test_the_trigger_gets_the_job_id_as_text(self, job_id):
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor(int(job_id), deferrable=True).execute({})
+
+        assert deferred.value.trigger.job_id == job_id
+
+    def test_a_job_that_failed_already_is_skipped_where_that_is_asked_for(self, emulator, job_id):
+        emulator.set_job(job_id, "failed")
+
+        with pytest.raises(AirflowSkipException):
+            sensor(job_id, deferrable=True, soft_fail=True).execute({})
 
     def test_the_event_of_a_complete_job_is_returned(self):
         event = {"status": "complete", "job": {"id": "1", "status": "complete"}}
