@@ -57,6 +57,15 @@ class S3Server:
             config=Config(s3={"addressing_style": "path"}, **config),
         )
 
+    def connection(self) -> dict[str, Any]:
+        """Return the values of an Airflow connection to it."""
+        return {
+            "conn_type": "aws",
+            "login": self.access_key,
+            "password": self.secret_key,
+            "extra": {"endpoint_url": self.endpoint_url, "region_name": "us-east-1"},
+        }
+
     def bucket(self) -> str:
         """Make a bucket that no other test has, and return its name."""
         name = f"test-{uuid.uuid4().hex}"
@@ -99,17 +108,25 @@ def s3(request: pytest.FixtureRequest) -> S3Server:
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=["current", "legacy"])
-def flow(request: pytest.FixtureRequest) -> str:
-    """Run the test in both wire flows."""
-    return request.param
+@pytest.fixture(scope="session")
+def running() -> Iterator[EmulatorServer]:
+    """The stand-in X API, one for many tests."""
+    with EmulatorServer(bearer_token=BEARER_TOKEN) as server:
+        yield server
 
 
 @pytest.fixture
-def emulator(flow: str) -> Iterator[EmulatorServer]:
-    """The stand-in X API, for one test."""
-    with EmulatorServer(flow=flow, bearer_token=BEARER_TOKEN) as server:
-        yield server
+def emulator(running: EmulatorServer) -> EmulatorServer:
+    """The stand-in X API as it was at its start."""
+    running.reset()
+    return running
+
+
+@pytest.fixture(params=["current", "legacy"])
+def flow(request: pytest.FixtureRequest, emulator: EmulatorServer) -> str:
+    """Run the test in both wire flows."""
+    emulator.configure(flow=request.param)
+    return request.param
 
 
 @pytest.fixture
@@ -123,8 +140,8 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def x_connection(emulator: EmulatorServer, connect: Callable[..., None]) -> None:
-    """Point the default connection at the stand-in."""
+def x_connection(emulator: EmulatorServer, flow: str, connect: Callable[..., None]) -> None:
+    """Point the default connection at the stand-in, in both wire flows."""
     connect("xcompliance_default", conn_type="xcompliance", host=emulator.url, password=BEARER_TOKEN)
 
 

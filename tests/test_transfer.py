@@ -38,20 +38,8 @@ def running() -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture
-def emulator(running: EmulatorServer) -> EmulatorServer:
-    running.reset()
-    return running
-
-
-@pytest.fixture
 def client(emulator: EmulatorServer) -> XComplianceClient:
     return client_of(emulator)
-
-
-@pytest.fixture(params=["current", "legacy"])
-def flow(request: pytest.FixtureRequest, emulator: EmulatorServer) -> str:
-    emulator.configure(flow=request.param)
-    return request.param
 
 
 @pytest.fixture(autouse=True)

@@ -81,13 +81,6 @@ def running() -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture
-def emulator(running: EmulatorServer) -> EmulatorServer:
-    """The server as it was at its start."""
-    running.reset()
-    return running
-
-
-@pytest.fixture
 def session(emulator: EmulatorServer, tmp_path: Path) -> Session:
     """A client of the stand-in."""
     return Session(emulator, tmp_path)

@@ -12,8 +12,6 @@ from demo.live import Transcript
 
 ROOT = Path(__file__).parents[2]
 
-in_one_flow = pytest.mark.parametrize("flow", ["current"])
-
 
 @pytest.fixture
 def live(emulator, tmp_path):
@@ -36,7 +34,7 @@ def live(emulator, tmp_path):
     return run
 
 
-def test_the_four_steps_are_taken_and_their_transcript_holds_nothing_secret(live, emulator, tmp_path):
+def test_the_four_steps_are_taken_and_their_transcript_holds_nothing_secret(live, emulator, flow, tmp_path):
     emulator.configure(event_rate=1)
     done = live("--yes")
     assert done.returncode == 0, done.stderr
@@ -52,7 +50,6 @@ def test_the_four_steps_are_taken_and_their_transcript_holds_nothing_secret(live
         assert secret not in left
 
 
-@in_one_flow
 @pytest.mark.parametrize(
     ("answer", "returncode", "sends"), [("y\n", 0, True), ("n\n", 1, False), ("", 1, False)]
 )
@@ -63,7 +60,6 @@ def test_nothing_is_sent_unless_the_user_agrees_to_the_cost(live, emulator, answ
     assert bool(emulator.requests()) is sends
 
 
-@in_one_flow
 def test_without_a_token_it_says_which_variable_to_set(live, emulator):
     done = live("--yes", token=None)
     assert done.returncode == 2
@@ -71,7 +67,6 @@ def test_without_a_token_it_says_which_variable_to_set(live, emulator):
     assert not emulator.requests()
 
 
-@in_one_flow
 def test_a_bad_id_is_found_before_a_job_is_paid_for(live, emulator, tmp_path):
     (tmp_path / "ids.csv").write_text("1.41786E+18\n")
     done = live("--yes", "--ids=ids.csv")
@@ -81,7 +76,6 @@ def test_a_bad_id_is_found_before_a_job_is_paid_for(live, emulator, tmp_path):
     assert not emulator.requests()
 
 
-@in_one_flow
 def test_a_job_that_does_not_end_is_looked_at_as_often_as_agreed_and_no_more(live, emulator):
     emulator.configure(processing_seconds=3600)
     done = live("--yes", "--looks=3")

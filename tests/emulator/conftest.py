@@ -75,13 +75,6 @@ def running() -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture
-def emulator(running: EmulatorServer) -> EmulatorServer:
-    """The server as it was at its start."""
-    running.reset()
-    return running
-
-
-@pytest.fixture
 def client(emulator: EmulatorServer) -> Iterator[Client]:
     """A client with a connection of its own."""
     client = Client(emulator)

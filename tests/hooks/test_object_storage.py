@@ -16,13 +16,7 @@ def test_without_a_connection_the_library_finds_its_own_credentials():
 
 
 def test_an_aws_connection_becomes_a_client(moto_s3, connect):
-    connect(
-        "store",
-        conn_type="aws",
-        login=moto_s3.access_key,
-        password=moto_s3.secret_key,
-        extra={"endpoint_url": moto_s3.endpoint_url, "region_name": "us-east-1"},
-    )
+    connect("store", **moto_s3.connection())
     bucket = moto_s3.bucket()
 
     client = get_storage_client(f"s3://{bucket}/key", "store")

@@ -93,13 +93,7 @@ class TestUpload:
         assert len(emulator.requests()) == before
 
     def test_ids_are_read_from_s3_with_a_connection(self, s3, connect, id_file):
-        connect(
-            "store",
-            conn_type="aws",
-            login=s3.access_key,
-            password=s3.secret_key,
-            extra={"endpoint_url": s3.endpoint_url, "region_name": "us-east-1"},
-        )
+        connect("store", **s3.connection())
         bucket = s3.bucket()
         s3.client().upload_file(str(id_file), bucket, "ids.txt")
 
@@ -166,13 +160,7 @@ class TestDownload:
         assert receipt["created"] is True
 
     def test_results_land_on_s3_with_a_connection(self, s3, connect, id_file):
-        connect(
-            "store",
-            conn_type="aws",
-            login=s3.access_key,
-            password=s3.secret_key,
-            extra={"endpoint_url": s3.endpoint_url, "region_name": "us-east-1"},
-        )
+        connect("store", **s3.connection())
         bucket = s3.bucket()
 
         receipt = download(complete_job(id_file), f"s3://{bucket}/out/events", destination_conn_id="store")
@@ -183,13 +171,13 @@ class TestDownload:
 
 
 class TestCancel:
-    @pytest.mark.parametrize("flow", ["current"])
+    @pytest.mark.parametrize("flow", ["current"], indirect=True)
     def test_an_active_job_of_the_current_flow_is_cancelled(self):
         job_id = create()
 
         assert CancelJobOperator(task_id="cancel", job_id=job_id).execute({})["status"] == "failed"
 
-    @pytest.mark.parametrize("flow", ["legacy"])
+    @pytest.mark.parametrize("flow", ["legacy"], indirect=True)
     def test_a_legacy_job_cannot_be_cancelled_and_the_error_says_so(self):
         job_id = create()
 
