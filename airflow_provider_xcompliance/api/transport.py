@@ -113,6 +113,7 @@ class Transport:
         """
         with self._exchange(request, None) as answer:
             if answer.status_code in (200, 206):
+                _require_whole_lines(answer.raw)
                 yield self._response(answer, request, b""), _blocks(answer.raw, request)
             else:
                 yield self._read_whole(answer, request), iter(())
@@ -218,6 +219,29 @@ def _blocks(raw: urllib3.HTTPResponse, request: Request) -> Iterator[bytes]:
     # read1 hands out what is there, so that nothing that arrived before a cut is lost.
     while block := _guard(request, lambda: raw.read1(BLOCK_BYTES, decode_content=False)):
         yield block
+
+
+class _WholeLines:
+    """What http.client reads an answer from; a line that the end of the connection cut is an error."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def readline(self, limit: int = -1) -> bytes:
+        line: bytes = self._file.readline(limit)
+        if line and not line.endswith(b"\n"):
+            raise IncompleteRead(line)
+        return line
+
+
+def _require_whole_lines(raw: urllib3.HTTPResponse) -> None:
+    # A cut may leave only the leading zeros of a chunk's size, which http.client takes for the last chunk.
+    source = getattr(raw, "_fp", None)
+    if raw.chunked and source is not None and source.fp is not None:
+        source.fp = _WholeLines(source.fp)
 
 
 def _guard(request: Request, action: Callable[[], T]) -> T:
