@@ -1,4 +1,4 @@
-"""The command line of the stand-in X API."""
+"""A stand-in for X's batch compliance API on 127.0.0.1; its control plane is under /_emulator/."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    options.add_argument("--port", type=_port, required=True, help="of 127.0.0.1; 0: a free one")
-    options.add_argument("--flow", choices=("current", "legacy"), help="what new jobs get")
-    options.add_argument("--bearer-token", metavar="T", help="the one that is accepted")
-    options.add_argument("--processing-seconds", type=float, metavar="S", help="from an upload to its result")
-    options.add_argument("--events", type=Path, metavar="FILE", help="NDJSON: each line the event of its id")
-    options.add_argument("--seed", type=int, metavar="N", help="where no events are given, what decides")
-    options.add_argument("--event-rate", type=float, metavar="R", help="and for which share of the ids")
-    options.add_argument("--state-dir", type=Path, metavar="DIR", help="for bodies; None: a temporary one")
+    add = options.add_argument
+    add("--port", type=_port, default=8765, help="port to listen on; 0 picks a free one")
+    add("--flow", choices=("current", "legacy"), help="wire flow of the jobs that are created")
+    add("--bearer-token", metavar="T", help="bearer token that is accepted")
+    add("--processing-seconds", type=float, metavar="S", help="seconds from an upload to its result")
+    add("--events", type=Path, metavar="FILE", help="NDJSON file with the events to return, by their ids")
+    add("--seed", type=int, metavar="N", help="without --events: chooses the ids that have an event")
+    add("--event-rate", type=float, metavar="R", help="without --events: share of the ids that have one")
+    add(
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help="where bodies are kept; a temporary directory if left out",
+    )
     options.set_defaults(**{name: getattr(defaults, name) for name in SETTINGS})
     return options
 
