@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,16 @@ def test_they_import_with_warnings_as_errors():
 
     assert len(paths) == 2
     assert result.returncode == 0, result.stderr
+
+
+def test_the_readmes_dag_is_the_four_steps():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict = {}
+
+    exec(code, names)
+
+    steps = names["job"].dag.topological_sort()
+    assert [task.task_id for task in steps] == ["create", "upload", "wait", "download"]
 
 
 @pytest.mark.usefixtures("x_connection")
