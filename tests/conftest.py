@@ -130,6 +130,12 @@ def flow(request: pytest.FixtureRequest, emulator: EmulatorServer) -> str:
 
 
 @pytest.fixture
+def legacy(emulator: EmulatorServer) -> None:
+    """Run the test in the legacy flow."""
+    emulator.configure(flow="legacy")
+
+
+@pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that gives an Airflow connection its values."""
 

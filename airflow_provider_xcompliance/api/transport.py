@@ -32,7 +32,7 @@ from airflow_provider_xcompliance.api.urls import Origin, UrlPolicy
 
 T = TypeVar("T")
 
-#: What requests would read is 16 KB at a time; 256 KB runs at 0.8 of curl's speed (benchmarks/).
+#: What requests would read is 16 KB at a time, at half of curl's speed; benchmarks/ compares this with curl.
 BLOCK_BYTES = 262_144
 
 # Room for some 14,000 jobs, which X lists on one page; a body without end would fill the memory.

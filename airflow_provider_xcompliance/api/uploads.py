@@ -53,7 +53,6 @@ def prepare_put(job: Job, flow: Flow, body: FileSlice, content_type: str = "text
         auth=Auth.BEARER if current else Auth.NONE,
         headers={"Content-Type": content_type if current else _SIGNED_CONTENT_TYPE},
         body=body,
-        repeatable=False,
     )
 
 

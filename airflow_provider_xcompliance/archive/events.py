@@ -56,15 +56,6 @@ class Event(msgspec.Struct, frozen=True):
     redacted_at: datetime | None = None
     deleted_at: datetime | None = None
 
-    @property
-    def is_known(self) -> bool:
-        """Whether action and reason are ones that X documents."""
-        return _is_known(self.action, self.reason)
-
-
-def _is_known(action: str | None, reason: str | None) -> bool:
-    return reason in KNOWN_EVENTS.get(action or "", frozenset())
-
 
 _decoder = msgspec.json.Decoder(Event)
 
@@ -114,7 +105,9 @@ class EventCounts:
     def unknown(self) -> list[str]:
         """Return ``action/reason`` of all that is not documented, in order."""
         return sorted(
-            f"{action}/{reason}" for action, reason in self._events if not _is_known(action, reason)
+            f"{action}/{reason}"
+            for action, reason in self._events
+            if reason not in KNOWN_EVENTS.get(action, frozenset())
         )
 
     def to_dict(self) -> dict[str, Any]:

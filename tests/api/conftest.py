@@ -93,19 +93,6 @@ def session_with_key(emulator: EmulatorServer, tmp_path: Path) -> Session:
     return Session(emulator, tmp_path, credentials=credentials)
 
 
-@pytest.fixture(params=["current", "legacy"])
-def flow(request: pytest.FixtureRequest, emulator: EmulatorServer) -> str:
-    """Run the test in both flows."""
-    emulator.configure(flow=request.param)
-    return request.param
-
-
-@pytest.fixture
-def legacy(emulator: EmulatorServer) -> None:
-    """Run the test in the legacy flow."""
-    emulator.configure(flow="legacy")
-
-
 class RawServer:
     """
     Answer each connection with given bytes, and close it.

@@ -80,16 +80,3 @@ def client(emulator: EmulatorServer) -> Iterator[Client]:
     client = Client(emulator)
     yield client
     client.session.close()
-
-
-@pytest.fixture(params=["current", "legacy"])
-def flow(request: pytest.FixtureRequest, emulator: EmulatorServer) -> str:
-    """Run the test in both flows."""
-    emulator.configure(flow=request.param)
-    return request.param
-
-
-@pytest.fixture
-def legacy(emulator: EmulatorServer) -> None:
-    """Run the test in the legacy flow."""
-    emulator.configure(flow="legacy")
