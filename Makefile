@@ -26,7 +26,7 @@ COMPILE = printf '%s\n' uv hatchling editables apache-airflow==$(1) | $(UV) pip 
 	--universal --python-version 3.11 --extra s3 --extra emulator $(2) --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench live constraints clean
+.PHONY: help demo test reliability lint bench live constraints clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ demo: $(READY)  ## the nightly DAG on a real Airflow against the stand-in X API;
 
 test: $(READY)  ## the test suite; AIRFLOW=2.11.2 for that version, ARGS="-k words" for pytest
 	@$(PY) -m pytest $(ARGS)
+
+reliability: $(READY)  ## the reliability matrix and its scorecard; ARGS="--quick --json FILE -k words"
+	@$(PY) tests/reliability/scorecard.py $(ARGS)
 
 lint: $(READY)  ## ruff check, ruff format, mypy --strict
 	@$(PY) -m ruff check .
