@@ -25,7 +25,10 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": _INTEGRATION, "python-modules": [f"{package}.hooks.compliance"]},
         ],
         "operators": [
-            {"integration-name": _INTEGRATION, "python-modules": [f"{package}.operators.jobs"]},
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": [f"{package}.operators.archives", f"{package}.operators.jobs"],
+            },
         ],
         "sensors": [
             {"integration-name": _INTEGRATION, "python-modules": [f"{package}.sensors.jobs"]},

@@ -7,13 +7,13 @@ destination, and then a manifest beside them, which says that they are whole.
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,21 @@ import msgspec
 
 from airflow_provider_xcompliance import __version__, storage
 from airflow_provider_xcompliance.api.client import DownloadedResult, XComplianceClient
-from airflow_provider_xcompliance.api.errors import ServerError, UploadTooLargeError, one_line
-from airflow_provider_xcompliance.api.jobs import Job
-from airflow_provider_xcompliance.archive.events import EventCounts, read_events, require_submitted
-from airflow_provider_xcompliance.archive.ids import MAX_ID_BYTES, IdReader, InvalidIdsError
+from airflow_provider_xcompliance.api.errors import (
+    JobStateError,
+    ServerError,
+    UploadTooLargeError,
+    one_line,
+)
+from airflow_provider_xcompliance.api.jobs import Job, JobStatus
+from airflow_provider_xcompliance.archive.events import (
+    EventCounts,
+    read_events,
+    require_controls,
+    require_submitted,
+)
+from airflow_provider_xcompliance.archive.ids import MAX_ID_BYTES, IdReader, InvalidIdsError, is_id
+from airflow_provider_xcompliance.archive.lines import line_blocks
 from airflow_provider_xcompliance.archive.repetitions import drop_repeated
 from airflow_provider_xcompliance.storage import Digest, StorageError
 
@@ -34,6 +45,7 @@ log = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 5.0
 _BLOCK_BYTES = 1 << 20
+_MAX_JSON_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,9 @@ class IdSpool:
     A clean local copy of a file of ids.
 
     :param source: where the ids came from, fit to be shown
-    :param ids: how many there are
+    :param ids: how many there are, the control ids among them
     :param cleaned: how often what was left out
+    :param control_ids: ids that are known to be gone, and were added
     """
 
     path: Path
@@ -52,6 +65,7 @@ class IdSpool:
     digest: Digest
     crc32c: int
     cleaned: dict[str, int]
+    control_ids: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what receipts and manifests say about the ids."""
@@ -64,55 +78,94 @@ class IdSpool:
 
 
 @contextmanager
-def spool_ids(source: str, client: Any = None) -> Iterator[IdSpool]:
+def spool_ids(
+    source: str, client: Any = None, *, control_ids: Sequence[str] = (), allow_rounded: bool = False
+) -> Iterator[IdSpool]:
     """
     Validate and clean a file of ids into a local file that lives as long as the context.
 
     :param source: URI or path; compressed if its name says so
     :param client: of the store that holds it
+    :param control_ids: ids that are known to be gone, added at the end
+    :param allow_rounded: whether to take ids that look as if a program had rounded all of them
     :raises InvalidIdsError: if a line is no id, or there is none; the text names file and line
     :raises StorageError: if the file cannot be read, or the local disk is full
     """
+    name = storage.display(source)
     with _spool_directory() as directory:
         path = _spool_file(directory, "ids")
         with storage.open_source(source, client, decompress=True) as file:
-            reader = IdReader(file, storage.display(source))
-            _write_ids(reader, path, _Progress(f"reading ids of {storage.display(source)}"))
+            reader = IdReader(file, name, allow_rounded=allow_rounded)
+            _write_ids(reader, path, _Progress(f"reading ids of {name}"))
         duplicates = drop_repeated(path)
-        cleaned = dict(reader.cleaned) | ({"duplicates": duplicates} if duplicates else {})
+        added = _add_missing(path, require_control_ids(control_ids))
         yield IdSpool(
             path,
-            storage.display(source),
-            reader.ids - duplicates,
+            name,
+            reader.ids - duplicates + added,
             storage.digest_of(str(path)),
             _crc32c_of(path),
-            cleaned,
+            dict(reader.cleaned) | ({"duplicates": duplicates} if duplicates else {}),
+            tuple(control_ids),
         )
 
 
-def upload(client: XComplianceClient, job_id: str, source: str, source_client: Any = None) -> dict[str, Any]:
+def upload(
+    client: XComplianceClient,
+    job_id: str,
+    source: str,
+    source_client: Any = None,
+    *,
+    control_ids: Sequence[str] = (),
+    allow_rounded: bool = False,
+) -> dict[str, Any]:
     """
     Send a file of ids to a job that was created for it.
 
+    What is about to be sent is recorded beside the source, in ``<source>.upload.json``, so that the upload
+    can be run again after its worker was killed.
+
     :param source: URI or path of the file
     :param source_client: of the store that holds it
-    :return: the receipt: job, source, number of ids, bytes, digests, what was cleaned away
+    :param control_ids: ids that are known to be gone, sent with the others
+    :param allow_rounded: whether to take ids that look as if a program had rounded all of them
+    :return: the receipt: job, source, number of ids, bytes, digests, what was cleaned away, and whether an
+        earlier run had sent them
     :raises InvalidIdsError: before X hears of it, if the file is not good
     :raises UploadTooLargeError: if it does not fit into one job
+    :raises JobStateError: if the job has ended, or was given other ids
     """
-    with spool_ids(source, source_client) as spool:
+    with spool_ids(source, source_client, control_ids=control_ids, allow_rounded=allow_rounded) as spool:
         job = _get_job(client, job_id)
-        _require_fit(spool, client.upload_limit(job))
-        log.info("uploading %s ids (%s bytes) to job %s", f"{spool.ids:,}", f"{spool.digest.bytes:,}", job.id)
-        client.upload(job, spool.path, spool.crc32c, _Progress(f"uploading to job {job.id}"))
-        log.info("job %s has its ids", job.id)
-        return {
-            "job_id": job.id,
-            "job_type": job.type,
-            **spool.to_dict(),
+        record = {"job_id": job.id, "job_type": job.type, **spool.to_dict()}
+        record_uri = f"{source}.upload.json"
+        already_accepted = job.status in (JobStatus.IN_PROGRESS, JobStatus.COMPLETE)
+        if already_accepted:
+            _require_recorded(record, record_uri, source_client)
+            log.info("job %s was given these ids by an earlier run", job.id)
+        else:
+            _record_upload(spool, record, record_uri, source_client)
+            send(client, job, spool)
+        return record | {
             "crc32c": f"{spool.crc32c:08x}",
             "cleaned": spool.cleaned,
+            "control_ids": list(spool.control_ids),
+            "already_accepted": already_accepted,
         }
+
+
+def send(client: XComplianceClient, job: Job, spool: IdSpool) -> None:
+    """
+    Send clean ids to a job.
+
+    :raises UploadTooLargeError: if they do not fit into one job
+    :raises UrlExpiredError: if the 15 minutes for it are over
+    :raises JobStateError: if the job does not wait for ids
+    """
+    _require_fit(spool, client.upload_limit(job))
+    log.info("uploading %s ids (%s bytes) to job %s", f"{spool.ids:,}", f"{spool.digest.bytes:,}", job.id)
+    client.upload(job, spool.path, spool.crc32c, _Progress(f"uploading to job {job.id}"))
+    log.info("job %s has its ids", job.id)
 
 
 def download(
@@ -123,6 +176,7 @@ def download(
     *,
     submitted: str | None = None,
     submitted_client: Any = None,
+    control_ids: Sequence[str] = (),
     replace: bool = False,
 ) -> dict[str, Any]:
     """
@@ -132,30 +186,79 @@ def download(
     :param destination_client: of the store that it is on
     :param submitted: URI or path of the ids that the job was given: no other id may occur in its results
     :param submitted_client: of the store that holds them
+    :param control_ids: ids that were sent besides, which are known to be gone: each must have an event
     :param replace: whether another file at the destination may be replaced
     :return: the receipt: what the manifest says, where it is, and whether the events were new
     :raises IntegrityError: if the results stay incomplete or corrupt
     :raises StorageError: before X hears of it, if nothing can land on the destination; or if the store fails
     :raises InvalidEventsError: if a line of them is no record
     :raises ForeignEventsError: if they are about other ids than the submitted ones
+    :raises MissingControlsError: if a control id has no event
     :raises DestinationExistsError: if something else stands at the destination
     """
     storage.require_landable(destination)
+    require_control_ids(control_ids)
     job = _get_job(client, job_id)
+    with ExitStack() as stack:
+        spool = None
+        if submitted:
+            # They were accepted when they were sent, so it is too late to doubt them.
+            ids = spool_ids(submitted, submitted_client, control_ids=control_ids, allow_rounded=True)
+            spool = stack.enter_context(ids)
+        return land_results(
+            client, job, destination, destination_client, ids=spool, control_ids=control_ids, replace=replace
+        )
+
+
+def land_results(
+    client: XComplianceClient,
+    job: Job,
+    destination: str,
+    destination_client: Any = None,
+    *,
+    ids: IdSpool | None,
+    control_ids: Sequence[str],
+    replace: bool,
+) -> dict[str, Any]:
+    """Do what :func:`download` does, of a job and with ids that are at hand."""
     with _spool_directory() as directory:
         spool = _spool_file(directory, "events")
         progress = _Progress(f"downloading the results of job {job.id}")
         result = client.download(job, spool, _with_room(directory, progress))
-        counts = _count_events(spool, job)
-        ids = _check_submitted(spool, job, submitted, submitted_client) if submitted else None
+        facts = _facts(spool, job, ids, control_ids)
         digest = storage.digest_of(str(spool))
         created = storage.land(spool, digest, destination, destination_client, replace=replace)
-        manifest = _manifest(job, result, digest, counts, ids) | {"destination": storage.display(destination)}
-        manifest_uri = f"{destination}.manifest.json"
-        _land_manifest(directory / "manifest", manifest, manifest_uri, destination_client)
+        manifest = _manifest(job, result, digest, facts) | {"destination": storage.display(destination)}
+        land_json(directory / "manifest", manifest, manifest_uri(destination), destination_client)
     log.info("job %s: %s at %s", job.id, "landed" if created else "already there", manifest["destination"])
     log.info("job %s: %d events %s", job.id, manifest["events"], manifest["actions"])
-    return manifest | {"manifest": storage.display(manifest_uri), "created": created}
+    return receipt_of(manifest, destination, created=created)
+
+
+def manifest_uri(destination: str) -> str:
+    """Return where the manifest of landed events is."""
+    return f"{destination}.manifest.json"
+
+
+def receipt_of(manifest: dict[str, Any], destination: str, *, created: bool) -> dict[str, Any]:
+    """
+    Return what is told of landed events.
+
+    :param created: whether they were not there before
+    """
+    return manifest | {"manifest": storage.display(manifest_uri(destination)), "created": created}
+
+
+def require_control_ids(control_ids: Sequence[str]) -> Sequence[str]:
+    """
+    Return the control ids unchanged if they can be sent.
+
+    :raises ValueError: if one of them is no id
+    """
+    for control_id in control_ids:
+        if not isinstance(control_id, str) or not is_id(control_id.encode()):
+            raise ValueError(f"control_ids: not a decimal id, as text: {str(control_id)[:40]!r}")
+    return control_ids
 
 
 def _get_job(client: XComplianceClient, job_id: str) -> Job:
@@ -190,19 +293,24 @@ def _count_events(spool: Path, job: Job) -> dict[str, Any]:
     return counts.to_dict()
 
 
-def _check_submitted(events: Path, job: Job, submitted: str, client: Any) -> dict[str, Any]:
-    with (
-        spool_ids(submitted, client) as ids,
-        events.open("rb") as file,
-        ids.path.open("rb") as id_file,
-    ):
-        require_submitted(file, id_file, f"results of job {job.id}")
-        return ids.to_dict()
+def _facts(events: Path, job: Job, ids: IdSpool | None, control_ids: Sequence[str]) -> dict[str, Any]:
+    """Check what the events say against what was asked, and return what the manifest says about both."""
+    name = f"results of job {job.id}"
+    counts, repeated = _count_events(events, job), None
+    if control_ids:
+        with events.open("rb") as file:
+            require_controls(file, control_ids, name)
+    if ids:
+        with events.open("rb") as file, ids.path.open("rb") as id_file:
+            repeated = require_submitted(file, id_file, name)
+    return counts | {
+        "repeated": repeated,
+        "submitted": ids.to_dict() if ids else None,
+        "control_ids": list(control_ids),
+    }
 
 
-def _manifest(
-    job: Job, result: DownloadedResult, digest: Digest, counts: dict[str, Any], ids: dict[str, Any] | None
-) -> dict[str, Any]:
+def _manifest(job: Job, result: DownloadedResult, digest: Digest, facts: dict[str, Any]) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "job_type": job.type,
@@ -212,17 +320,46 @@ def _manifest(
         "sha256": digest.sha256,
         "crc32c": f"{result.crc32c:08x}",
         "unverified_length": result.unverified_length,
-        **counts,
-        "submitted": ids,
+        **facts,
         "provider_version": __version__,
     }
 
 
-def _land_manifest(spool: Path, manifest: dict[str, Any], uri: str, client: Any) -> None:
-    content = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-    spool.write_bytes(content)
-    digest = Digest(len(content), hashlib.sha256(content).hexdigest())
-    storage.land(spool, digest, uri, client, replace=True)
+def land_json(spool: Path, content: dict[str, Any], uri: str, client: Any) -> None:
+    """
+    Land a small JSON document, in the place of an older one.
+
+    :param spool: a local file to write it to first
+    """
+    spool.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+    storage.land(spool, storage.digest_of(str(spool)), uri, client, replace=True)
+
+
+def read_json(uri: str, client: Any) -> dict[str, Any] | None:
+    """Read a small JSON document; None if there is none that can be read."""
+    try:
+        with storage.open_source(uri, client) as file:
+            return msgspec.json.decode(file.read(_MAX_JSON_BYTES), type=dict[str, Any])
+    except (StorageError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _record_upload(spool: IdSpool, record: dict[str, Any], uri: str, client: Any) -> None:
+    """Record what is about to be sent; whether it was, only X can tell."""
+    try:
+        land_json(spool.path.with_name("record"), record, uri, client)
+    except StorageError as error:
+        log.warning("%s; if this task is killed now, another run of it cannot tell what was sent", error)
+
+
+def _require_recorded(record: dict[str, Any], uri: str, client: Any) -> None:
+    recorded = read_json(uri, client) or {}
+    if any(recorded.get(key) != record[key] for key in ("job_id", "sha256")):
+        other = "other ids" if recorded.get("job_id") == record["job_id"] else "ids that no record tells of"
+        raise JobStateError(
+            f"upload to job {record['job_id']}: the job was given {other}, not those of {record['source']}; "
+            "create a new job for these"
+        )
 
 
 def _write_ids(reader: IdReader, path: Path, progress: _Progress) -> None:
@@ -235,8 +372,18 @@ def _write_ids(reader: IdReader, path: Path, progress: _Progress) -> None:
         for line in error.lines:
             log.error(line)
         raise
-    if suspicion := reader.suspicion():
-        log.warning(suspicion)
+
+
+def _add_missing(path: Path, control_ids: Sequence[str]) -> int:
+    """Add the control ids that a file of clean ids does not hold at its end; return how many were added."""
+    missing = dict.fromkeys(f"{control_id}\n".encode() for control_id in control_ids)
+    with path.open("rb+") as file:
+        for block in line_blocks(file) if missing else ():
+            for line in [line for line in missing if block.startswith(line) or b"\n" + line in block]:
+                del missing[line]
+        file.seek(0, os.SEEK_END)
+        file.writelines(missing)
+    return len(missing)
 
 
 def _crc32c_of(path: Path) -> int:

@@ -17,15 +17,19 @@ MAY_IMPORT = {
     "storage": set(),
     "get_provider_info": set(),
     "transfer": {"api", "archive", "storage"},
-    "hooks": {"api", "transfer", "get_provider_info"},
-    "triggers": {"api", "hooks"},
+    "results": {"archive", "storage", "transfer"},
+    "runs": {"api", "storage", "transfer"},
+    "retries": {"api", "archive", "storage"},
+    "retry_policies": {"api", "retries"},
+    "hooks": {"api", "transfer", "runs", "get_provider_info"},
+    "triggers": {"api", "hooks", "retries"},
     "sensors": {"api", "hooks", "triggers"},
-    "operators": {"hooks"},
+    "operators": {"api", "archive", "hooks", "results", "retries", "runs", "triggers"},
     "emulator": set(),
 }
-KNOW_AIRFLOW = {"hooks", "triggers", "sensors", "operators"}
+KNOW_AIRFLOW = {"hooks", "triggers", "sensors", "operators", "retry_policies"}
 #: Libraries of the extras: whoever does without the extra does without them.
-EXTRAS = {"starlette", "uvicorn", "cryptography", "boto3", "numpy"}
+EXTRAS = {"starlette", "uvicorn", "cryptography", "boto3", "google", "azure", "numpy"}
 
 
 def part_of(path: Path) -> str:

@@ -6,6 +6,8 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -16,9 +18,12 @@ from airflow_provider_xcompliance.api import endpoints, uploads
 from airflow_provider_xcompliance.api.downloads import Download
 from airflow_provider_xcompliance.api.errors import (
     TRANSIENT_ERRORS,
+    AccessDeniedError,
     DeadlineError,
     IntegrityError,
+    InvalidRequestError,
     JobConflictError,
+    JobStateError,
     NetworkError,
     RateLimitedError,
     ServerError,
@@ -26,8 +31,9 @@ from airflow_provider_xcompliance.api.errors import (
 )
 from airflow_provider_xcompliance.api.jobs import Job, JobStatus, explain_end
 from airflow_provider_xcompliance.api.messages import FileSlice, Request, Response
+from airflow_provider_xcompliance.api.ownership import Decision, Step, decide
 from airflow_provider_xcompliance.api.transport import Progress, Transport
-from airflow_provider_xcompliance.api.urls import Flow, UrlPolicy
+from airflow_provider_xcompliance.api.urls import Flow, UrlPolicy, secrets_of
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +46,17 @@ _MAX_BACKOFF_SECONDS = 30.0
 #: X's window is 15 minutes; with this no wait for a reset is cut off.
 DEFAULT_MAX_RATE_LIMIT_WAIT = 960.0
 
-#: A server that sends a few bytes now and then would keep a download going for ever.
-DEFAULT_MAX_DOWNLOAD_SECONDS = 6 * 3600.0
+# A cancellation, a creation and a refusal, each followed by a look at the list, and some to spare.
+_MAX_CLAIM_ROUNDS = 5
+
+# What the legacy flow says to a second active job is not documented.
+_REFUSALS_OF_CREATION = (JobConflictError, InvalidRequestError, AccessDeniedError)
+
+#: A server that takes or sends a few bytes now and then would keep a transfer going for ever.
+DEFAULT_MAX_TRANSFER_SECONDS = 6 * 3600.0
+
+# X's window; only a resumable upload may go on after it.
+_UPLOAD_WINDOW_SECONDS = 900.0
 
 
 class DownloadedResult(msgspec.Struct, frozen=True):
@@ -63,7 +78,8 @@ class XComplianceClient:
     :param upload_content_type: of the PUT in the current flow
     :param max_rate_limit_wait: the most seconds to sleep for one reset of a rate limit; longer ones raise
     :param max_tries: how often a request that fails for a passing reason is sent in all
-    :param max_download_seconds: the most that one download may take, pauses and repetitions included
+    :param max_transfer_seconds: the most that one download, or one upload that can be resumed, may take,
+        pauses and repetitions included; other uploads have X's 15 minutes
     :param sleep: waits that many seconds
     :param clock: tells seconds that only grow
     """
@@ -76,7 +92,7 @@ class XComplianceClient:
         upload_content_type: str = "text/plain",
         max_rate_limit_wait: float = DEFAULT_MAX_RATE_LIMIT_WAIT,
         max_tries: int = MAX_TRIES,
-        max_download_seconds: float = DEFAULT_MAX_DOWNLOAD_SECONDS,
+        max_transfer_seconds: float = DEFAULT_MAX_TRANSFER_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -85,7 +101,7 @@ class XComplianceClient:
         self._upload_content_type = upload_content_type
         self._max_rate_limit_wait = max_rate_limit_wait
         self._max_tries = max_tries
-        self._max_download_seconds = max_download_seconds
+        self._max_transfer_seconds = max_transfer_seconds
         self._sleep = sleep
         self._clock = clock
 
@@ -99,6 +115,31 @@ class XComplianceClient:
         """
         request = endpoints.prepare_create(self._policy.base_url, job_type, name, resumable)
         return self._call(request, endpoints.digest_job)
+
+    def claim_job(
+        self,
+        job_type: str,
+        name: str,
+        *,
+        reuse_within: timedelta | None,
+        resumable: bool | None = None,
+        waited_for: str | None = None,
+    ) -> tuple[Step, Job]:
+        """
+        Come by the one job of a name: go on with it, or create it where there is none.
+
+        Before each creation X is asked what there is, so an answer that was lost costs no second job.
+
+        :param reuse_within: see :func:`.ownership.decide`
+        :param waited_for: see :func:`.ownership.decide`
+        :return: the job, and whether to adopt it or to wait for its end, because it is in the way
+        :raises JobConflictError: if X refuses because of a job that it does not list
+        """
+        steps = partial(decide, name=name, reuse_within=reuse_within, waited_for=waited_for)
+        listing = endpoints.prepare_list(self._policy.base_url, job_type, None)
+        creation = endpoints.prepare_create(self._policy.base_url, job_type, name, resumable)
+        # Each try begins with the list, so that a creation whose answer was lost is found.
+        return self._repeating(lambda: self._claim(steps, listing, creation))
 
     def get_job(self, job_id: str) -> Job:
         """
@@ -145,18 +186,23 @@ class XComplianceClient:
         size = path.stat().st_size
         if flow is Flow.LEGACY and job.resumable:
             session = uploads.ResumableUpload(job, path, size, crc32c)
+            left = self._countdown(self._max_transfer_seconds, self._too_slow(f"upload to job {job.id}"))
             self._deliver(
                 job,
-                lambda: self._send_rest(session, progress),
+                lambda: self._send_rest(session, left, progress),
                 # A session that is open can be asked itself.
                 job_must_tell=lambda: not session.is_open,
                 mark=lambda: session.stored,
             )
         else:
             request = uploads.prepare_put(job, flow, FileSlice(path, 0, size), self._upload_content_type)
-            self._deliver(
-                job, lambda: uploads.digest_put(self._transport.send(request, progress), job, flow, crc32c)
-            )
+            left = self._countdown(_UPLOAD_WINDOW_SECONDS, uploads.window_is_over(job))
+
+            def put() -> None:
+                answer = self._transport.send(request, progress, within=left())
+                uploads.digest_put(answer, job, flow, crc32c)
+
+            self._deliver(job, put)
 
     def upload_limit(self, job: Job) -> int:
         """Return the most bytes that a job's upload may hold: see :class:`.urls.Flow`."""
@@ -174,29 +220,81 @@ class XComplianceClient:
         :raises DeadlineError: if it takes too long
         """
         if job.status != JobStatus.COMPLETE:
+            if job.is_terminal:
+                raise JobStateError(explain_end(job))
             raise JobConflictError(
-                explain_end(job)
-                if job.is_terminal
-                else f"job {job.id} is {job.status}: there are no results yet; wait until it is complete"
+                f"job {job.id} is {job.status}: there are no results yet; wait until it is complete"
             )
         url = _require_url(job, job.download_url, "download")
         download = Download(job, self._policy.flow(url, job))
-        deadline = self._clock() + self._max_download_seconds
+        left = self._countdown(self._max_transfer_seconds, self._too_slow(download.what))
         with path.open("r+b") as file:
             spool = _Spool(file)
             is_proven = self._repeating(
-                lambda: self._fetch(download, spool, deadline, progress), mark=lambda: spool.received
+                lambda: self._fetch(download, spool, left, progress), mark=lambda: spool.received
             )
         return DownloadedResult(spool.received, spool.crc32c, unverified_length=not is_proven)
+
+    def _claim(self, steps: Callable[..., Decision], listing: Request, creation: Request) -> tuple[Step, Job]:
+        refusal: XComplianceError | None = None
+        for _ in range(_MAX_CLAIM_ROUNDS):
+            jobs = self._once(listing, endpoints.digest_list)
+            step, job = steps(jobs, refused=refusal is not None)
+            if job is None:
+                if refusal:
+                    raise refusal
+                try:
+                    created = self._once(creation, endpoints.digest_job)
+                except _REFUSALS_OF_CREATION as error:
+                    refusal = error
+                else:
+                    log.info("created %s", created)
+                    return Step.ADOPT, created
+            elif step is Step.CANCEL:
+                if not self._make_way(job):
+                    return Step.WAIT, job
+            else:
+                return step, job
+        raise JobConflictError(f"{creation.what}: X's list of jobs keeps changing; try again later")
+
+    def _make_way(self, job: Job) -> bool:
+        """Cancel an own job whose window is nearly over; False if it must run out, as in the legacy flow."""
+        log.warning("job %s: too little is left of the 15 minutes for its upload; it is cancelled", job.id)
+        try:
+            self.cancel_job(job.id)
+        except JobConflictError:
+            log.info("job %s has ended by itself", job.id)
+        except InvalidRequestError as error:
+            log.warning("%s", error)
+            return False
+        return True
 
     def _upload_flow(self, job: Job) -> Flow:
         return self._policy.flow(_require_url(job, job.upload_url, "upload"), job)
 
     def _call(self, request: Request, digest: Callable[[Response, str], T]) -> T:
-        def send() -> T:
-            return digest(self._transport.send(request), request.what)
+        return self._repeating(lambda: self._once(request, digest), repeatable=request.repeatable)
 
-        return self._repeating(send, repeatable=request.repeatable)
+    def _once(self, request: Request, digest: Callable[[Response, str], T]) -> T:
+        answer = digest(self._transport.send(request), request.what)
+        if isinstance(answer, Job):
+            # Those of a list are told when they are used: each is compiled into what masks the logs.
+            self._transport.mask(*secrets_of(answer.upload_url), *secrets_of(answer.download_url))
+        return answer
+
+    def _countdown(self, seconds: float, over: XComplianceError) -> Callable[[], float]:
+        """Return what tells how many seconds are left from now on, and raises the error once none are."""
+        end = self._clock() + seconds
+
+        def left() -> float:
+            if (seconds_left := end - self._clock()) <= 0:
+                raise over
+            return seconds_left
+
+        return left
+
+    def _too_slow(self, what: str) -> DeadlineError:
+        return DeadlineError(f"{what}: not done within {self._max_transfer_seconds / 3600:.1f} hours")
 
     def _repeating(
         self, action: Callable[[], T], *, repeatable: bool = True, mark: Callable[[], int] = lambda: 0
@@ -241,10 +339,12 @@ class XComplianceClient:
 
         self._repeating(attempt, mark=mark)
 
-    def _send_rest(self, session: uploads.ResumableUpload, progress: Progress | None) -> None:
+    def _send_rest(
+        self, session: uploads.ResumableUpload, left: Callable[[], float], progress: Progress | None
+    ) -> None:
         while not session.finished:
             try:
-                session.digest(self._transport.send(session.next_request(), progress))
+                session.digest(self._transport.send(session.next_request(), progress, within=left()))
             except XComplianceError:
                 session.doubt()
                 raise
@@ -257,8 +357,10 @@ class XComplianceClient:
         _require_open(now)
         return False
 
-    def _fetch(self, download: Download, spool: _Spool, deadline: float, progress: Progress | None) -> bool:
-        with self._transport.stream(download.next_request()) as (head, blocks):
+    def _fetch(
+        self, download: Download, spool: _Spool, left: Callable[[], float], progress: Progress | None
+    ) -> bool:
+        with self._transport.stream(download.next_request(), within=left()) as (head, blocks):
             download.begin(head)
             spool.keep(download.offset)
             try:
@@ -266,10 +368,7 @@ class XComplianceClient:
                     spool.write(block)
                     if progress:
                         progress(spool.received, download.total)
-                    if self._clock() > deadline:
-                        raise DeadlineError(
-                            f"{download.what}: not done within {self._max_download_seconds / 3600:.1f} hours"
-                        )
+                    left()
             except NetworkError:
                 download.interrupted(spool.received)
                 raise
@@ -301,6 +400,15 @@ class _Spool:
         self.received += len(block)
 
 
+def reset_wait(seconds: float) -> float:
+    """
+    How long to wait for a reset, so that not everybody who waits for it comes back at once.
+
+    :param seconds: until the reset; as the server's Date is cut to whole ones, it is a little less
+    """
+    return seconds * random.uniform(1.0, 1.05)  # noqa: S311 - jitter, no secret
+
+
 def retry_wait(
     error: XComplianceError, tries: int, max_rate_limit_wait: float, *, repeatable: bool = True
 ) -> float | None:
@@ -314,8 +422,8 @@ def retry_wait(
     backoff = random.uniform(0.5, 1.0) * min(2.0**tries, _MAX_BACKOFF_SECONDS)  # noqa: S311 - jitter, no secret
     if isinstance(error, RateLimitedError):
         # Refused before anything was done, so even a POST may be repeated.
-        wait = backoff if error.wait_seconds is None else error.wait_seconds * random.uniform(1.0, 1.05) + 1  # noqa: S311
-        return wait if wait <= max_rate_limit_wait else None
+        wait = error.wait_seconds or backoff
+        return min(reset_wait(wait), max_rate_limit_wait) if wait <= max_rate_limit_wait else None
     never_arrived = isinstance(error, NetworkError) and not error.delivered
     return backoff if isinstance(error, TRANSIENT_ERRORS) and (repeatable or never_arrived) else None
 
@@ -330,6 +438,6 @@ def _require_open(job: Job) -> None:
     if job.status == JobStatus.EXPIRED or job.has_lapsed(job.upload_expires_at):
         raise uploads.window_is_over(job)
     if job.status == JobStatus.FAILED:
-        raise JobConflictError(explain_end(job))
+        raise JobStateError(explain_end(job))
     if job.status != JobStatus.CREATED:
-        raise JobConflictError(f"job {job.id} is {job.status}: it has its ids already and takes no others")
+        raise JobStateError(f"job {job.id} is {job.status}: it has its ids already and takes no others")

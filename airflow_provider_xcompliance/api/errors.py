@@ -24,6 +24,10 @@ class NetworkError(XComplianceError):
         self.delivered = delivered
 
 
+class CertificateError(XComplianceError):
+    """The server's certificate is not trusted, expired or another host's: trying again changes nothing."""
+
+
 class ServerError(XComplianceError):
     """X (or a gateway before it) failed: 5xx, 408, or an answer that is not what the endpoint promises."""
 
@@ -46,6 +50,14 @@ class JobNotFoundError(XComplianceError):
 
 class JobConflictError(XComplianceError):
     """409: another job of the type is active, or the job is not in the state that the request needs."""
+
+
+class JobStateError(JobConflictError):
+    """The job is past the state that the request needs: it has ended, or has its ids already."""
+
+
+class JobFailedError(XComplianceError):
+    """The job ended without results: it failed, was cancelled or expired. Another one is needed."""
 
 
 class UploadTooLargeError(XComplianceError):
@@ -82,7 +94,7 @@ class IntegrityError(XComplianceError):
 
 
 class DeadlineError(XComplianceError):
-    """A transfer went on, but was not done in the time that is allowed for the whole of it."""
+    """A transfer or a wait went on, but was not done in the time that is allowed for the whole of it."""
 
 
 #: What a repetition of the same request may cure.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -85,6 +85,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def has_lapsed(self, expires_at: datetime | None) -> bool:
         """Whether a time of this job is known to be over by the server's clock."""
         return expires_at is not None and self.observed_at is not None and self.observed_at >= expires_at
+
+    def is_fresh(self, within: timedelta) -> bool:
+        """Whether the job was created less than this before it was described, by the server's clock."""
+        # An age that X does not tell is none to rely on.
+        return self.created_at is not None and self.age_seconds < within.total_seconds()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, without the two URLs: safe for XCom, logs and trigger events."""

@@ -165,12 +165,20 @@ def refuse(response: Response, what: str) -> NoReturn:
     raise error(f"{said}: {meaning}" + (f" (X says: {words})" if words else ""))
 
 
+# X has limits of 15 minutes and of a day; whoever believed a reset in 2286 would wait for it.
+_LONGEST_LIMIT_SECONDS = 2 * 86_400.0
+
+
 def _rate_limited(response: Response, said: str) -> RateLimitedError:
     reset = response.headers.get("x-rate-limit-reset", "")
     if not re.fullmatch(r"[0-9]{1,11}", reset):
         return RateLimitedError(f"{said}: rate limited, and X did not say until when")
     reset_at = datetime.fromtimestamp(int(reset), UTC)
     wait = max(timedelta(0), reset_at - response.server_time).total_seconds()
+    if wait > _LONGEST_LIMIT_SECONDS:
+        return RateLimitedError(
+            f"{said}: rate limited, until a time that cannot be true ({reset_at:%Y-%m-%d})"
+        )
     return RateLimitedError(
         f"{said}: rate limited; the limit resets in {wait:.0f} s, at {reset_at:%Y-%m-%d %H:%M:%S} UTC",
         wait_seconds=wait,

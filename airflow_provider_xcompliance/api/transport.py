@@ -2,33 +2,44 @@
 The one place that opens a connection to X or to a URL that X returned.
 
 It owns credentials, time-outs, TLS and the list of hosts, follows no redirect, reads no ``.netrc``, keeps no
-cookie, and turns every failure of HTTP into one of this package's errors with nothing secret in it.
+cookie, tells what has to be masked, and turns every failure of HTTP into one of this package's errors with
+nothing secret in it.
 """
 
 from __future__ import annotations
 
 import base64
+import io
 import logging
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from http.client import IncompleteRead
+from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 from urllib3 import exceptions
 
 from airflow_provider_xcompliance import __version__
 from airflow_provider_xcompliance.api.endpoints import digest_token, prepare_token
-from airflow_provider_xcompliance.api.errors import NetworkError, UrlRefusedError
+from airflow_provider_xcompliance.api.errors import (
+    CertificateError,
+    NetworkError,
+    UrlRefusedError,
+    XComplianceError,
+    one_line,
+)
 from airflow_provider_xcompliance.api.messages import Auth, FileSlice, Request, Response
-from airflow_provider_xcompliance.api.urls import Origin, UrlPolicy
+from airflow_provider_xcompliance.api.urls import SECRET_PARAMETERS, Origin, UrlPolicy, secrets_of
 
 T = TypeVar("T")
 
@@ -37,6 +48,9 @@ BLOCK_BYTES = 262_144
 
 # Room for some 14,000 jobs, which X lists on one page; a body without end would fill the memory.
 _MAX_BODY_BYTES = 32_000_000
+
+# A whole answer may take as long as this many reads that are as slow as one may be.
+_READS_PER_EXCHANGE = 5
 
 _USER_AGENT = f"airflow-provider-xcompliance/{__version__}"
 
@@ -68,9 +82,9 @@ class Transport:
     """
     Send requests, and answer with plain data.
 
-    :param timeout_seconds: for connecting, and for every single read
+    :param timeout_seconds: for connecting, and for every single read; five times as much for a whole exchange
     :param ca_bundle: path of the certificates to trust instead of the usual ones
-    :param on_token: told the bearer that an API key and secret were exchanged for, so that logs can mask it
+    :param on_secret: told, once each, the secrets that are in use, so that logs can mask them
     :raises ValueError: if there is no such ``ca_bundle``
     """
 
@@ -81,7 +95,7 @@ class Transport:
         *,
         timeout_seconds: float = 60.0,
         ca_bundle: str | None = None,
-        on_token: Callable[[str], None] | None = None,
+        on_secret: Callable[[str], None] = lambda _: None,
     ) -> None:
         if ca_bundle and not Path(ca_bundle).exists():
             raise ValueError(f"ca_bundle: there is no {ca_bundle}")
@@ -90,39 +104,60 @@ class Transport:
         self._bearer_token = credentials.bearer_token
         self._timeout_seconds = timeout_seconds
         self._verify = ca_bundle or True
-        self._on_token = on_token
+        self._on_secret = on_secret
+        self._told: set[str] = set()
         self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, _Adapter())
 
-    def send(self, request: Request, progress: Progress | None = None) -> Response:
+    def send(
+        self, request: Request, progress: Progress | None = None, *, within: float | None = None
+    ) -> Response:
         """
         Send a request and read the whole answer.
 
         :param progress: told how far the file in the body was read
+        :param within: seconds for all of it; None: five reads that are as slow as one may be
         :raises NetworkError: if no whole answer arrives
+        :raises CertificateError: if the server cannot prove who it is
         :raises UrlRefusedError: if no packet may go to that URL
         """
-        with self._exchange(request, progress) as answer:
+        with self._exchange(request, progress, within) as answer:
             return self._read_whole(answer, request)
 
     @contextmanager
-    def stream(self, request: Request) -> Iterator[tuple[Response, Iterator[bytes]]]:
+    def stream(self, request: Request, *, within: float) -> Iterator[tuple[Response, Iterator[bytes]]]:
         """
         Send a request and hand out the answer's head and its body, block by block, as it arrives.
 
+        :param within: seconds for all of it
         :raises NetworkError: here, or while the blocks are read, if the connection fails
         """
-        with self._exchange(request, None) as answer:
+        with self._exchange(request, None, within) as answer:
             if answer.status_code in (200, 206):
                 _require_whole_lines(answer.raw)
                 yield self._response(answer, request, b""), _blocks(answer.raw, request)
             else:
                 yield self._read_whole(answer, request), iter(())
 
+    def mask(self, *secrets: str | None) -> None:
+        """Tell whoever masks logs of secrets; each once, because a poll loop sees the same ones all night."""
+        for secret in dict.fromkeys(filter(None, secrets)):
+            if secret not in self._told:
+                self._told.add(secret)
+                self._on_secret(secret)
+
     @contextmanager
-    def _exchange(self, request: Request, progress: Progress | None) -> Iterator[requests.Response]:
+    def _exchange(
+        self, request: Request, progress: Progress | None, within: float | None
+    ) -> Iterator[requests.Response]:
         origin = self._policy.check(request.url)
         headers = {"User-Agent": _USER_AGENT, **request.headers, **self._authorization(request)}
-        with _body_of(request, progress) as body:
+        self.mask(*secrets_of(request.url))
+        deadline = _Deadline(within or _READS_PER_EXCHANGE * self._timeout_seconds)
+        # Set last: an exchange for a bearer has had a deadline of its own.
+        _DEADLINE.set(deadline)
+        with _body_of(request, progress, deadline) as body:
             answer = _guard(request, lambda: self._open(request, origin, headers, body))
         try:
             yield answer
@@ -166,7 +201,9 @@ class Transport:
         if not self._policy.may_have_bearer(request.url):
             raise UrlRefusedError(f"{request.what}: the address is not the API's own; nothing was sent")
         if request.auth is Auth.BASIC:
-            return {"Authorization": f"Basic {self._basic_credentials()}"}
+            basic = self._basic_credentials()
+            self.mask(self._credentials.api_key, self._credentials.api_secret, basic)
+            return {"Authorization": f"Basic {basic}"}
         return {"Authorization": f"Bearer {self._require_bearer()}"}
 
     def _basic_credentials(self) -> str:
@@ -177,19 +214,104 @@ class Transport:
         if not self._bearer_token:
             request = prepare_token(self._policy.base_url)
             token = digest_token(self.send(request), request.what)
-            if self._on_token:
-                self._on_token(token)
+            self.mask(token)
             self._bearer_token = token
         return self._bearer_token
+
+
+class _Deadline:
+    """
+    The end of an exchange as a whole, which a server that trickles a byte now and then never comes to.
+
+    :param seconds: from now on
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """
+        Return how many seconds are left.
+
+        :raises TimeoutError: if none are
+        """
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+
+#: That of the exchange which is going on: urllib3 has no way to hand it to a connection of its pools.
+_DEADLINE: ContextVar[_Deadline] = ContextVar("deadline")
+
+
+class _TimedReads(io.RawIOBase):
+    """What a connection is read from: no single read waits beyond the end of the whole exchange."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: _Deadline) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._patience = sock.gettimeout()
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline.left()
+        self._sock.settimeout(left if self._patience is None else min(left, self._patience))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedResponse(HTTPResponse):
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        raw: io.RawIOBase = self.fp.detach()
+        self.fp = io.BufferedReader(_TimedReads(raw, sock, _DEADLINE.get()))
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that keep the deadline, and that http.client's ``debuglevel`` cannot make print."""
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        _watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        is_new = proxy not in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **options)
+        if is_new:
+            _watch(manager)
+        return manager
+
+
+def _watch(manager: urllib3.PoolManager) -> None:
+    manager.pool_classes_by_scheme = {
+        scheme: _watched(pool) for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
+
+
+def _watched(pool: type[urllib3.HTTPConnectionPool]) -> type[urllib3.HTTPConnectionPool]:
+    # What debuglevel prints are request lines and headers, with every secret, past all filters of logs.
+    settings = {"response_class": _TimedResponse, "debuglevel": 0}
+    connection = type("Connection", (pool.ConnectionCls,), settings)
+    return type("Pool", (pool,), {"ConnectionCls": connection})
 
 
 class _BlockReader:
     """A file body that requests reads in large blocks, and whose length it can tell beforehand."""
 
-    def __init__(self, file: IO[bytes], body: FileSlice, progress: Progress | None) -> None:
+    def __init__(
+        self, file: IO[bytes], body: FileSlice, progress: Progress | None, deadline: _Deadline
+    ) -> None:
         self._file = file
         self._body = body
         self._progress = progress
+        self._deadline = deadline
 
     def __len__(self) -> int:
         return self._body.length
@@ -198,6 +320,7 @@ class _BlockReader:
         return iter(self.read, b"")
 
     def read(self, _size: int = -1) -> bytes:
+        self._deadline.left()
         block = self._file.read(BLOCK_BYTES)
         if self._progress:
             self._progress(self._file.tell(), self._body.offset + self._body.length)
@@ -205,14 +328,14 @@ class _BlockReader:
 
 
 @contextmanager
-def _body_of(request: Request, progress: Progress | None) -> Iterator[Any]:
+def _body_of(request: Request, progress: Progress | None, deadline: _Deadline) -> Iterator[Any]:
     # A body of no bytes goes out as none, with a Content-Length of 0; an empty file would be sent chunked.
     if not isinstance(request.body, FileSlice) or request.body.length == 0:
         yield request.body if isinstance(request.body, bytes) else None
         return
     with request.body.path.open("rb") as file:
         file.seek(request.body.offset)
-        yield _BlockReader(file, request.body, progress)
+        yield _BlockReader(file, request.body, progress, deadline)
 
 
 def _blocks(raw: urllib3.HTTPResponse, request: Request) -> Iterator[bytes]:
@@ -248,7 +371,8 @@ def _guard(request: Request, action: Callable[[], T]) -> T:
     """
     Do something with the network, and fail with one of this package's errors alone.
 
-    :raises NetworkError: for whatever went wrong
+    :raises CertificateError: if the server cannot prove who it is
+    :raises NetworkError: for whatever else went wrong
     """
     try:
         return action()
@@ -260,11 +384,6 @@ def _guard(request: Request, action: Callable[[], T]) -> T:
 
 #: What a failure is at the bottom, in words, and whether the request may have arrived all the same.
 _CAUSES: tuple[tuple[tuple[type[BaseException], ...], str, bool], ...] = (
-    (
-        (ssl.SSLCertVerificationError,),
-        "its certificate is not trusted; for a private authority set 'ca_bundle' in the connection's extra",
-        False,
-    ),
     ((socket.gaierror,), "the host name cannot be resolved; check the connection's host", False),
     # A subclass of the next in some versions of urllib3.
     ((exceptions.NewConnectionError,), "no connection could be made", False),
@@ -277,8 +396,16 @@ _CAUSES: tuple[tuple[tuple[type[BaseException], ...], str, bool], ...] = (
 )
 
 
-def _explain(error: Exception, request: Request) -> NetworkError:
+def _explain(error: Exception, request: Request) -> XComplianceError:
     links = tuple(_chain(error))
+    where = f"{request.what}: {urlsplit(request.url).hostname}"
+    for link in links:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            reason = one_line(link.verify_message)
+            return CertificateError(
+                f"{where}: its certificate is not trusted ({reason}), so nothing was sent; for a private "
+                "authority set 'ca_bundle' in the connection's extra"
+            )
     words, delivered = next(
         (
             (words, delivered)
@@ -287,7 +414,7 @@ def _explain(error: Exception, request: Request) -> NetworkError:
         ),
         (f"the connection failed ({type(error).__name__})", True),
     )
-    return NetworkError(f"{request.what}: {urlsplit(request.url).hostname}: {words}", delivered=delivered)
+    return NetworkError(f"{where}: {words}", delivered=delivered)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -307,7 +434,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 class _SecretsFilter(logging.Filter):
     """Take signed URLs' secrets out of what urllib3 logs: each request at DEBUG, bad headers as a warning."""
 
-    _SECRET = re.compile(r"(?i)((?:token|upload_id|x-goog-[a-z]+)=)[^&\s\"')]+")
+    _SECRET = re.compile(rf"(?i)((?:{'|'.join(SECRET_PARAMETERS)}|x-goog-[a-z]+)=)[^&\s\"')]+")
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = self._SECRET.sub(r"\1***", record.getMessage()), None

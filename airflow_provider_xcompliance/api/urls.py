@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from airflow_provider_xcompliance.api.errors import UrlRefusedError
 from airflow_provider_xcompliance.api.jobs import Job
@@ -16,6 +17,9 @@ DEFAULT_BASE_URL = "https://api.x.com"
 #: Two names of one API.
 _API_HOSTS = frozenset({"api.x.com", "api.twitter.com"})
 _TRUSTED_HOSTS = _API_HOSTS | {"storage.googleapis.com"}
+
+#: Whose values in a query give access to what the URL points to.
+SECRET_PARAMETERS = ("token", "upload_id", "x-goog-signature")
 
 
 class Flow(Enum):
@@ -109,6 +113,16 @@ class UrlPolicy:
     def _check_scheme(origin: Origin, *, named: bool) -> None:
         if origin.scheme != "https" and not (named and _is_loopback(origin.host)):
             raise UrlRefusedError(f"plain http to {origin.host} is refused: use https")
+
+
+def secrets_of(url: str | None) -> Iterator[str]:
+    """Return what in a URL gives access, as it stands there and decoded."""
+    # Not split as a URL, which fails on what no packet will go to either.
+    for pair in (url or "").partition("?")[2].split("&"):
+        name, _, value = pair.partition("=")
+        if name.lower() in SECRET_PARAMETERS:
+            yield value
+            yield unquote(value)
 
 
 def _split(url: str, what: str) -> SplitResult:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,11 +18,29 @@ from airflow_provider_xcompliance.archive.repetitions import IdShares, numbers
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
 
-#: The actions that X documents or was seen to send, and the reasons for each.
-KNOWN_EVENTS: dict[str, frozenset[str]] = {
-    "delete": frozenset({"deleted", "protected", "deactivated", "suspended", "bounced", "scrub_geo"}),
-    "rehydrate": frozenset({"tweet_edited"}),
-    "scrub_geo": frozenset({"geo_scrubbed", "scrub_geo"}),
+
+class Effect(IntEnum):
+    """What is done about an event with what is stored; of several about one id, the greatest counts."""
+
+    NOTHING = 0
+    SCRUB_LOCATION = 1
+    FETCH_AGAIN = 2
+    REMOVE = 3
+
+
+#: What is done about each action and reason that X documents or was seen to send. Old documents have no other
+#: action than delete: what they delete for scrub_geo is the location.
+EFFECTS: dict[str, dict[str, Effect]] = {
+    "delete": {
+        "deleted": Effect.REMOVE,
+        "protected": Effect.REMOVE,
+        "deactivated": Effect.REMOVE,
+        "suspended": Effect.REMOVE,
+        "bounced": Effect.REMOVE,
+        "scrub_geo": Effect.SCRUB_LOCATION,
+    },
+    "rehydrate": {"tweet_edited": Effect.FETCH_AGAIN},
+    "scrub_geo": {"geo_scrubbed": Effect.SCRUB_LOCATION, "scrub_geo": Effect.SCRUB_LOCATION},
 }
 
 # A result has a handful; what has more is no result, and would fill the memory and the manifest.
@@ -36,6 +55,10 @@ class InvalidEventsError(ValueError):
 
 class ForeignEventsError(ValueError):
     """A result speaks of ids that were not submitted, so it is not the answer to that submission."""
+
+
+class MissingControlsError(ValueError):
+    """A result says nothing of ids that are known to be gone, so its silence about others proves nothing."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -60,6 +83,17 @@ class Event(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Event)
 
 
+def is_known(action: str, reason: str) -> bool:
+    """Whether X documents such an event, or was seen to send it."""
+    return reason in EFFECTS.get(action, {})
+
+
+def effect_of(action: str, reason: str) -> Effect:
+    """Return what is done about an event; for an unknown reason, the most that its action stands for."""
+    effects = EFFECTS.get(action, {})
+    return effects.get(reason, max(effects.values(), default=Effect.NOTHING))
+
+
 def read_events(source: SupportsRead[bytes], name: str) -> Iterator[list[Event]]:
     """
     Read newline-delimited events, about a megabyte at a time; blank lines are skipped.
@@ -81,7 +115,8 @@ class EventCounts:
     """How many events there are per action and reason, and how many records of ids that X could not read."""
 
     def __init__(self) -> None:
-        self._events: Counter[tuple[str, str]] = Counter()
+        #: The number of events by action and reason.
+        self.kinds: Counter[tuple[str, str]] = Counter()
         self._errors: Counter[str] = Counter()
 
     def add(self, events: Iterable[Event]) -> None:
@@ -92,10 +127,10 @@ class EventCounts:
         """
         for event in events:
             if event.action:
-                self._events[event.action, str(event.reason)] += 1
+                self.kinds[event.action, str(event.reason)] += 1
             else:
                 self._errors[str(event.error)] += 1
-        if len(self._events) + len(self._errors) > _MAX_KINDS:
+        if len(self.kinds) + len(self._errors) > _MAX_KINDS:
             raise InvalidEventsError(
                 f"more than {_MAX_KINDS:,} different actions, reasons and errors are no compliance result; "
                 "nothing of it is kept"
@@ -104,34 +139,32 @@ class EventCounts:
     @property
     def unknown(self) -> list[str]:
         """Return ``action/reason`` of all that is not documented, in order."""
-        return sorted(
-            f"{action}/{reason}"
-            for action, reason in self._events
-            if reason not in KNOWN_EVENTS.get(action, frozenset())
-        )
+        return sorted(f"{action}/{reason}" for action, reason in self.kinds if not is_known(action, reason))
 
     def to_dict(self) -> dict[str, Any]:
         """Return ``events``, ``actions`` (action → reason → number), ``errors`` and ``unknown``."""
         actions: dict[str, dict[str, int]] = {}
-        for (action, reason), number in sorted(self._events.items()):
+        for (action, reason), number in sorted(self.kinds.items()):
             actions.setdefault(action, {})[reason] = number
         return {
-            "events": self._events.total(),
+            "events": self.kinds.total(),
             "actions": actions,
             "errors": dict(sorted(self._errors.items())),
             "unknown": self.unknown,
         }
 
 
-def require_submitted(events: SupportsRead[bytes], submitted: SupportsRead[bytes], name: str) -> None:
+def require_submitted(events: SupportsRead[bytes], submitted: SupportsRead[bytes], name: str) -> int:
     """
     Check that every record is about an id that was submitted, in memory that does not grow with the files.
 
     :param events: newline-delimited events
     :param submitted: clean ids, one per line: see :class:`.ids.IdReader`
     :param name: what errors call the events
+    :return: how many ids have more than one record; X promises one for each
     :raises ForeignEventsError: if an id was not submitted
     """
+    repeated = 0
     with IdShares() as mentioned, IdShares() as given:
         for records in read_events(events, name):
             strange = next((record.id for record in records if not is_id(record.id.encode())), None)
@@ -141,10 +174,37 @@ def require_submitted(events: SupportsRead[bytes], submitted: SupportsRead[bytes
         for block in line_blocks(submitted):
             given.add(numbers(block))
         for ids, known in zip(mentioned, given, strict=True):
-            if foreign := set(ids).difference(known):
+            different = set(ids)
+            if foreign := different.difference(known):
                 raise _foreign(
                     name, f"at least {len(foreign):,} ids", ", ".join(map(str, sorted(foreign)[:3]))
                 )
+            if len(different) < len(ids):
+                repeated += sum(times > 1 for times in Counter(ids).values())
+    return repeated
+
+
+def require_controls(events: SupportsRead[bytes], control_ids: Iterable[str], name: str) -> None:
+    """
+    Check that ids which are known to be gone have an event; an error record is none.
+
+    :param events: newline-delimited events
+    :param control_ids: the ids, a handful
+    :param name: what the error calls the events
+    :raises MissingControlsError: if one of them has none
+    """
+    missing = dict.fromkeys(control_ids)
+    controls = len(missing)
+    for records in read_events(events, name):
+        for record in records:
+            if record.action:
+                missing.pop(record.id, None)
+    if missing:
+        raise MissingControlsError(
+            f"{name}: {len(missing):,} of {controls:,} control ids have no event "
+            f"({', '.join([*missing][:3])}), though they are known to be gone; the result is void, and "
+            "nothing of it is kept"
+        )
 
 
 def _foreign(name: str, how_many: str, examples: str) -> ForeignEventsError:

@@ -69,11 +69,13 @@ class IdReader:
 
     :param source: the file, open for reading bytes
     :param name: what errors call it
+    :param allow_rounded: whether to take ids all of which look as if a program had rounded them
     """
 
-    def __init__(self, source: SupportsRead[bytes], name: str) -> None:
+    def __init__(self, source: SupportsRead[bytes], name: str, *, allow_rounded: bool = False) -> None:
         self._source = source
         self._name = name
+        self._allow_rounded = allow_rounded
         self._rounding = _Rounding()
         self._bad_lines: list[str] = []
         self._bad = 0

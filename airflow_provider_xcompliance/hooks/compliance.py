@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import BaseHook, Connection, mask_secret
+from airflow.providers.common.compat.sdk import BaseHook, Connection, conf, mask_secret
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 from airflow_provider_xcompliance import transfer
 from airflow_provider_xcompliance.api.client import (
@@ -16,6 +20,7 @@ from airflow_provider_xcompliance.api.client import (
 from airflow_provider_xcompliance.api.errors import (
     AccessDeniedError,
     AuthenticationError,
+    CertificateError,
     NetworkError,
     RateLimitedError,
     UrlRefusedError,
@@ -23,10 +28,12 @@ from airflow_provider_xcompliance.api.errors import (
     XComplianceError,
 )
 from airflow_provider_xcompliance.api.jobs import Job
+from airflow_provider_xcompliance.api.ownership import Step, job_name
 from airflow_provider_xcompliance.api.transport import Credentials, Transport
 from airflow_provider_xcompliance.api.urls import DEFAULT_BASE_URL, UrlPolicy
 from airflow_provider_xcompliance.get_provider_info import CONNECTION_TYPE
 from airflow_provider_xcompliance.hooks.object_storage import get_storage_client
+from airflow_provider_xcompliance.runs import JobRun, parts_of
 
 #: What ``test_connection`` says of a failure; the first class that fits counts.
 _TEST_FAILURES: tuple[tuple[type[XComplianceError], str], ...] = (
@@ -37,6 +44,7 @@ _TEST_FAILURES: tuple[tuple[type[XComplianceError], str], ...] = (
     (AccessDeniedError, "The token is good, but its App has no access to batch compliance."),
     (UsageCappedError, "The token is good, but the usage of the App's plan is spent."),
     (UrlRefusedError, "The API base URL is not acceptable: give https://host, without path or user name."),
+    (CertificateError, "The server's certificate is not trusted: check 'ca_bundle' in the extra."),
     (NetworkError, "No answer: check the API base URL, and that this machine may reach it."),
     (XComplianceError, "Something answers, but not as X's API does: check the API base URL."),
 )
@@ -112,7 +120,7 @@ class XComplianceHook(BaseHook):
             _credentials(connection),
             timeout_seconds=float(extra.get("timeout_seconds") or 60),
             ca_bundle=extra.get("ca_bundle") or None,
-            on_token=mask_secret,
+            on_secret=mask_secret,
         )
         return XComplianceClient(
             transport,
@@ -152,15 +160,105 @@ class XComplianceHook(BaseHook):
         """Cancel a job that has not ended; X cancels only jobs of the current flow."""
         return self.client.cancel_job(job_id)
 
-    def upload(self, job_id: str, source: str, source_conn_id: str | None = None) -> dict[str, Any]:
+    @cached_property
+    def owner(self) -> str:
+        """Who shares the App under this name: the connection's ``owner``, or else Airflow's own address."""
+        connection = self.get_connection(self.xcompliance_conn_id)
+        if owner := str(connection.extra_dejson.get("owner") or "").strip():
+            return owner
+        address = conf.get("api" if AIRFLOW_V_3_0_PLUS else "webserver", "base_url", fallback=None) or ""
+        if urlsplit(address).hostname in (None, "localhost", "127.0.0.1"):
+            self.log.warning(
+                "The connection names no 'owner', and Airflow's [api] base_url is %r, as it may elsewhere; "
+                "if another deployment shares this App, give each an 'owner' in the connection's extra",
+                address,
+            )
+        return address
+
+    def job_name(self, label: str, *identity: str) -> str:
+        """
+        Return the name by which a job of this deployment is known again.
+
+        :param label: the readable part
+        :param identity: what makes the job another one than its neighbours: DAG, task, run, input
+        """
+        return job_name(label, self.owner, *identity)
+
+    def claim_job(self, job_type: str, name: str, *, resumable: bool | None = None) -> tuple[Step, Job]:
+        """
+        Find the job of a name that still waits for its ids, or create it where there is none.
+
+        :param job_type: ``tweets`` or ``users``
+        :param name: see :meth:`job_name`
+        :return: the job, and whether to adopt it or to wait for its end, because it is in the way
+        """
+        return self.client.claim_job(job_type, name, reuse_within=None, resumable=resumable)
+
+    def job_run(
+        self,
+        job_type: str,
+        source: str | Sequence[str],
+        destination: str,
+        source_conn_id: str | None = None,
+        destination_conn_id: str | None = None,
+        *,
+        name_of: Callable[[str], str],
+        reuse_within: timedelta,
+        control_ids: Sequence[str] = (),
+        resumable: bool | None = None,
+        allow_rounded_ids: bool = False,
+        if_exists: str = "replace",
+    ) -> JobRun:
+        """
+        Return whole jobs, ready to be advanced; see :class:`airflow_provider_xcompliance.runs.JobRun`.
+
+        :param source: URI or path of a file of ids, or a list of such
+        :param destination: URI or path of the events; for a list their folder
+        :param source_conn_id: Airflow connection of the store of ``source``
+        :param destination_conn_id: Airflow connection of the store of ``destination``
+        :param if_exists: ``replace`` other events, or ``verify`` that there are none
+        """
+        parts = parts_of(source, destination)
+        return JobRun(
+            self.client,
+            job_type,
+            parts,
+            name_of,
+            reuse_within,
+            source_client=get_storage_client(parts[0].source, source_conn_id),
+            destination_client=get_storage_client(destination, destination_conn_id),
+            control_ids=control_ids,
+            resumable=resumable,
+            allow_rounded=allow_rounded_ids,
+            replace=_may_replace(if_exists),
+        )
+
+    def upload(
+        self,
+        job_id: str,
+        source: str,
+        source_conn_id: str | None = None,
+        *,
+        control_ids: Sequence[str] = (),
+        allow_rounded_ids: bool = False,
+    ) -> dict[str, Any]:
         """
         Send a file of ids to a job; see :func:`airflow_provider_xcompliance.transfer.upload`.
 
         :param source: URI or path of the file, one decimal id per line
         :param source_conn_id: Airflow connection of its store; None for the library's own credentials
+        :param control_ids: ids that are known to be gone, sent with the others
+        :param allow_rounded_ids: whether to take ids that look as if a program had rounded all of them
         :return: the receipt
         """
-        return transfer.upload(self.client, job_id, source, get_storage_client(source, source_conn_id))
+        return transfer.upload(
+            self.client,
+            job_id,
+            source,
+            get_storage_client(source, source_conn_id),
+            control_ids=control_ids,
+            allow_rounded=allow_rounded_ids,
+        )
 
     def download(
         self,
@@ -169,6 +267,8 @@ class XComplianceHook(BaseHook):
         destination_conn_id: str | None = None,
         submitted: str | None = None,
         source_conn_id: str | None = None,
+        *,
+        control_ids: Sequence[str] = (),
         if_exists: str = "verify",
     ) -> dict[str, Any]:
         """
@@ -178,12 +278,11 @@ class XComplianceHook(BaseHook):
         :param destination_conn_id: Airflow connection of its store; None for the library's own credentials
         :param submitted: URI or path of the ids that the job was given; the results may be about no others
         :param source_conn_id: Airflow connection of the store of ``submitted``
+        :param control_ids: ids that were sent besides, which are known to be gone: each must have an event
         :param if_exists: ``verify`` (only the same content may stand there) or ``replace``
         :return: the receipt
         :raises ValueError: if ``if_exists`` is something else
         """
-        if if_exists not in ("verify", "replace"):
-            raise ValueError(f"if_exists must be 'verify' or 'replace', not {if_exists[:40]!r}")
         return transfer.download(
             self.client,
             job_id,
@@ -191,7 +290,8 @@ class XComplianceHook(BaseHook):
             get_storage_client(destination, destination_conn_id),
             submitted=submitted,
             submitted_client=get_storage_client(submitted, source_conn_id) if submitted else None,
-            replace=if_exists == "replace",
+            control_ids=control_ids,
+            replace=_may_replace(if_exists),
         )
 
     def test_connection(self) -> tuple[bool, str]:
@@ -220,6 +320,12 @@ def _credentials(connection: Connection) -> Credentials:
     if connection.login:
         return Credentials(api_key=connection.login.strip(), api_secret=password)
     return Credentials(bearer_token=password)
+
+
+def _may_replace(if_exists: str) -> bool:
+    if if_exists not in ("verify", "replace"):
+        raise ValueError(f"if_exists must be 'verify' or 'replace', not {if_exists[:40]!r}")
+    return if_exists == "replace"
 
 
 def _hosts(setting: str | list[str] | None) -> tuple[str, ...]:

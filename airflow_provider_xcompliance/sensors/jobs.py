@@ -19,8 +19,9 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_xcompliance.api.jobs import JobStatus, explain_end, poll_seconds
+from airflow_provider_xcompliance.api.waiting import look
 from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
-from airflow_provider_xcompliance.triggers.jobs import JobStatusTrigger, look
+from airflow_provider_xcompliance.triggers.jobs import JobStatusTrigger
 
 _DEFAULT_TIMEOUT_SECONDS = 24 * 3600
 # After that the results are gone, so waiting on makes no sense.

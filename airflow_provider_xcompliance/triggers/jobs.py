@@ -11,29 +11,11 @@ from airflow.providers.common.compat.connection import get_async_connection, get
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_xcompliance.api.client import XComplianceClient
-from airflow_provider_xcompliance.api.errors import TRANSIENT_ERRORS, RateLimitedError, XComplianceError
-from airflow_provider_xcompliance.api.jobs import Job, explain_end, poll_seconds
+from airflow_provider_xcompliance.api.errors import XComplianceError
+from airflow_provider_xcompliance.api.jobs import explain_end
+from airflow_provider_xcompliance.api.waiting import look, pause, too_late
 from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
-
-
-def look(client: XComplianceClient, job_id: str, log: Any) -> tuple[Job | None, float]:
-    """
-    Look at a job once, for a sensor or a trigger that looks again anyway.
-
-    :param log: told what passes, and of a status that is not known
-    :return: the job (None: X cannot tell for the moment), and for how many seconds not to ask X again
-    """
-    try:
-        job = client.get_job(job_id)
-    except RateLimitedError as error:
-        log.warning("%s; waiting on", error)
-        return None, error.wait_seconds or 0.0
-    except TRANSIENT_ERRORS as error:
-        log.warning("%s; waiting on", error)
-        return None, 0.0
-    if not job.is_known:
-        log.warning("Job %s has a status that is not known: %r; waiting on", job.id, job.status)
-    return job, 0.0
+from airflow_provider_xcompliance.retries import is_final
 
 
 class JobStatusTrigger(BaseTrigger):
@@ -41,22 +23,37 @@ class JobStatusTrigger(BaseTrigger):
     Look at a job until it ends, and say how.
 
     The event's ``status`` is the job's (``complete``, ``failed``, ``expired``), ``timeout``, or ``error``;
-    ``job`` is the job without its URLs, and ``message`` says what went wrong.
+    ``job`` is the job without its URLs, and ``message`` says what went wrong; ``is_final`` is set where
+    another try cannot succeed. ``deadline``, ``for_result`` and ``part`` come back as they were given.
 
     :param job_id: the job
     :param xcompliance_conn_id: the connection
     :param poll_interval: seconds between two looks; they stretch after 15 minutes
     :param deadline: when to give up, in seconds since 1970; a restart of the triggerer does not move it
+    :param for_result: whether the job's result is waited for; else the job only is in the way
+    :param part: which of the task's files of ids the job is for, counted from 0
+    :param cancel_on_kill: whether to cancel the job when a user ends the waiting task (Airflow 3.3)
     """
 
     def __init__(
-        self, *, job_id: str, xcompliance_conn_id: str, poll_interval: float, deadline: float
+        self,
+        *,
+        job_id: str,
+        xcompliance_conn_id: str,
+        poll_interval: float,
+        deadline: float,
+        for_result: bool = True,
+        part: int = 0,
+        cancel_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
         self.xcompliance_conn_id = xcompliance_conn_id
         self.poll_interval = poll_interval
         self.deadline = deadline
+        self.for_result = for_result
+        self.part = part
+        self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what a triggerer needs to go on with this; it is stored in clear text."""
@@ -67,16 +64,28 @@ class JobStatusTrigger(BaseTrigger):
                 "xcompliance_conn_id": self.xcompliance_conn_id,
                 "poll_interval": self.poll_interval,
                 "deadline": self.deadline,
+                "for_result": self.for_result,
+                "part": self.part,
+                "cancel_on_kill": self.cancel_on_kill,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the one event that ends the wait."""
         try:
-            client = await self._client()
-            yield TriggerEvent(await self._wait(client))
+            outcome = await self._wait(await self._client())
         except (XComplianceError, ValueError) as error:
-            yield TriggerEvent({"status": "error", "message": str(error)})
+            outcome = {"status": "error", "message": str(error), "is_final": is_final(error)}
+        yield TriggerEvent(
+            outcome | {"deadline": self.deadline, "for_result": self.for_result, "part": self.part}
+        )
+
+    async def on_kill(self) -> None:
+        """Cancel the job, since a user does not want the task to go on."""
+        if self.cancel_on_kill:
+            client = await self._client()
+            job = await asyncio.to_thread(client.cancel_job, self.job_id)
+            self.log.info("Cancelled job %s; it is %s now", job.id, job.status)
 
     async def _client(self) -> XComplianceClient:
         hook = XComplianceHook(self.xcompliance_conn_id, max_tries=1, max_rate_limit_wait=0)
@@ -93,8 +102,5 @@ class JobStatusTrigger(BaseTrigger):
             job, wait_at_least = await asyncio.to_thread(look, client, self.job_id, self.log)
             if job and job.is_terminal:
                 return {"status": job.status, "job": job.to_dict(), "message": explain_end(job)}
-            wait = max(poll_seconds(self.poll_interval, job.age_seconds if job else 0.0), wait_at_least)
-        return {
-            "status": "timeout",
-            "message": f"job {self.job_id} has not ended in the time that the task may wait for it",
-        }
+            wait = pause(job, self.poll_interval, wait_at_least)
+        return {"status": "timeout", "message": too_late(self.job_id)}

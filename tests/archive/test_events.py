@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 
 from airflow_provider_xcompliance.archive import events, lines, repetitions
 from airflow_provider_xcompliance.archive.events import (
+    Effect,
     Event,
     EventCounts,
     ForeignEventsError,
     InvalidEventsError,
+    MissingControlsError,
+    effect_of,
     read_events,
+    require_controls,
     require_submitted,
 )
 
@@ -79,12 +83,33 @@ def test_what_is_unknown_is_counted_under_its_name(action: str, reason: str | No
 def test_every_known_pair_is_known() -> None:
     counts = EventCounts()
 
-    counts.add(
-        Event("1", action, reason) for action, reasons in events.KNOWN_EVENTS.items() for reason in reasons
-    )
+    counts.add(Event("1", action, reason) for action, reasons in events.EFFECTS.items() for reason in reasons)
 
     assert counts.to_dict()["events"] == 9
     assert counts.unknown == []
+
+
+@pytest.mark.parametrize(
+    ("action", "reason", "effect"),
+    [
+        ("delete", "suspended", Effect.REMOVE),
+        ("delete", "scrub_geo", Effect.SCRUB_LOCATION),
+        ("delete", "eaten", Effect.REMOVE),
+        ("delete", "None", Effect.REMOVE),
+        ("rehydrate", "tweet_edited", Effect.FETCH_AGAIN),
+        ("rehydrate", "moved", Effect.FETCH_AGAIN),
+        ("scrub_geo", "geo_scrubbed", Effect.SCRUB_LOCATION),
+        ("scrub_geo", "moved", Effect.SCRUB_LOCATION),
+        ("freeze", "deleted", Effect.NOTHING),
+    ],
+)
+def test_what_is_done_about_an_event_is_one_table(action: str, reason: str, effect: Effect) -> None:
+    assert effect_of(action, reason) is effect
+
+
+def test_of_several_effects_the_one_that_x_ranks_highest_is_the_greatest() -> None:
+    assert max(Effect) is Effect.REMOVE
+    assert Effect.REMOVE > Effect.FETCH_AGAIN > Effect.SCRUB_LOCATION > Effect.NOTHING
 
 
 def test_more_kinds_than_a_result_has_are_refused() -> None:
@@ -219,7 +244,8 @@ def records_of(*ids: object) -> io.BytesIO:
 def test_only_submitted_ids_may_be_mentioned(given_ids: set[int], mentioned: list[int]) -> None:
     submitted = ids_of(*given_ids)
     if given_ids.issuperset(mentioned):
-        require_submitted(records_of(*mentioned), submitted, "result")
+        repeated = require_submitted(records_of(*mentioned), submitted, "result")
+        assert repeated == sum(mentioned.count(number) > 1 for number in given_ids)
     else:
         with pytest.raises(ForeignEventsError):
             require_submitted(records_of(*mentioned), submitted, "result")
@@ -239,6 +265,36 @@ def test_foreign_ids_are_named() -> None:
         "result: there are records of at least 1 ids not submitted (7); this is not the result of that file, "
         "and nothing of it is kept"
     )
+
+
+def test_ids_with_several_records_are_counted_whatever_the_records_are() -> None:
+    records = (
+        RECORD + b"\n" + RECORD.replace(b"delete", b"scrub_geo") + b'\n{"id":"12","error":"invalid_id"}\n'
+        b'{"id":"1","error":"invalid_id"}\n'
+    )
+
+    assert require_submitted(io.BytesIO(records), ids_of(1, 2, 12), "result") == 1
+
+
+class TestControls:
+    def test_each_must_have_an_event(self) -> None:
+        require_controls(io.BytesIO(DOCUMENTED), ["903718461", "1265324480517361669"], "result")
+
+    def test_none_are_never_missing(self) -> None:
+        require_controls(io.BytesIO(b""), [], "result")
+
+    def test_those_that_are_missing_are_named(self) -> None:
+        with pytest.raises(MissingControlsError) as caught:
+            require_controls(io.BytesIO(DOCUMENTED), ["5", "903718461", "4", "3", "2", "2"], "result")
+
+        assert str(caught.value) == (
+            "result: 4 of 5 control ids have no event (5, 4, 3), though they are known to be gone; the "
+            "result is void, and nothing of it is kept"
+        )
+
+    def test_an_error_record_is_no_event(self) -> None:
+        with pytest.raises(MissingControlsError):
+            require_controls(records_of(5), ["5"], "result")
 
 
 def test_the_subset_check_takes_memory_that_does_not_grow_with_the_files(
