@@ -59,6 +59,12 @@ CONNECTION_TYPE: dict[str, Any] = {
         },
     },
     "conn-fields": {
+        "owner": {
+            "label": "Owner",
+            "description": "Who uses the App through this connection; part of every job's name, so that "
+            "deployments which share an App know their own jobs. Airflow's [api] base_url if empty",
+            "schema": {"type": ["string", "null"]},
+        },
         "allowed_hosts": {
             "label": "Further allowed hosts",
             "description": "Hosts, separated by commas, that upload and download URLs may point to besides "

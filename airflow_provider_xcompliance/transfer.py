@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -32,6 +30,7 @@ from airflow_provider_xcompliance.api.errors import (
 from airflow_provider_xcompliance.api.jobs import Job, JobStatus
 from airflow_provider_xcompliance.archive.events import (
     EventCounts,
+    InvalidEventsError,
     read_events,
     require_controls,
     require_submitted,
@@ -39,6 +38,7 @@ from airflow_provider_xcompliance.archive.events import (
 from airflow_provider_xcompliance.archive.ids import MAX_ID_BYTES, IdReader, InvalidIdsError, is_id
 from airflow_provider_xcompliance.archive.lines import line_blocks
 from airflow_provider_xcompliance.archive.repetitions import drop_repeated
+from airflow_provider_xcompliance.spools import require_room, spool_directory, spool_file
 from airflow_provider_xcompliance.storage import Digest, StorageError
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 _PROGRESS_SECONDS = 5.0
 _BLOCK_BYTES = 1 << 20
 _MAX_JSON_BYTES = 16 << 20
+
+#: Twice what 250 bytes for each of 50 million ids take, the most that one job can be given.
+MAX_RESULT_BYTES = 25_000_000_000
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,8 @@ def spool_ids(
     :raises StorageError: if the file cannot be read, or the local disk is full
     """
     name = storage.display(source)
-    with _spool_directory() as directory:
-        path = _spool_file(directory, "ids")
+    with spool_directory() as directory:
+        path = spool_file(directory, "ids")
         with storage.open_source(source, client, decompress=True) as file:
             reader = IdReader(file, name, allow_rounded=allow_rounded)
             _write_ids(reader, path, _Progress(f"reading ids of {name}"))
@@ -221,10 +224,10 @@ def land_results(
     replace: bool,
 ) -> dict[str, Any]:
     """Do what :func:`download` does, of a job and with ids that are at hand."""
-    with _spool_directory() as directory:
-        spool = _spool_file(directory, "events")
+    with spool_directory() as directory:
+        spool = spool_file(directory, "events")
         progress = _Progress(f"downloading the results of job {job.id}")
-        result = client.download(job, spool, _with_room(directory, progress))
+        result = client.download(job, spool, _within_bounds(directory, progress))
         facts = _facts(spool, job, ids, control_ids)
         digest = storage.digest_of(str(spool))
         created = storage.land(spool, digest, destination, destination_client, replace=replace)
@@ -394,38 +397,18 @@ def _crc32c_of(path: Path) -> int:
     return crc32c
 
 
-@contextmanager
-def _spool_directory() -> Iterator[Path]:
-    """Local scratch space that nobody else can read: in ``TMPDIR``, or where the system keeps such files."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="xcompliance-") as directory:
-            yield Path(directory)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise StorageError(
-            f"cannot spool in {tempfile.gettempdir()}: {reason}; free space there, or set TMPDIR"
-        ) from None
-
-
-def _with_room(directory: Path, progress: _Progress) -> Callable[[int, int | None], None]:
-    """Give up a transfer whose rest will not fit into a directory, instead of filling the disk first."""
+def _within_bounds(directory: Path, progress: _Progress) -> Callable[[int, int | None], None]:
+    """Give up a result that is too large, for a result or for the disk."""
 
     def check(done: int, total: int | None) -> None:
-        free = shutil.disk_usage(directory).free
-        if total and total - done > free:
-            raise StorageError(
-                f"{total:,} bytes do not fit into {tempfile.gettempdir()}, which has {free:,} left; free "
-                "space there, or set TMPDIR"
+        if max(done, total or 0) > MAX_RESULT_BYTES:
+            raise InvalidEventsError(
+                f"more than {MAX_RESULT_BYTES:,} bytes are no compliance result; nothing of it is kept"
             )
+        require_room(directory, total - done if total else None)
         progress(done, total)
 
     return check
-
-
-def _spool_file(directory: Path, name: str) -> Path:
-    path = directory / name
-    path.touch(mode=0o600, exist_ok=False)
-    return path
 
 
 class _Progress:

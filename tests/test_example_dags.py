@@ -33,6 +33,7 @@ def run(dag, params: dict) -> dict[str, str]:
         task.retries = 0
         if task.task_id.endswith("wait"):
             task.poke_interval = 0.2
+        task.poll_interval = 0.2
     dag_run = dag.test(run_conf=params)
     return {instance.task_id: str(instance.state) for instance in dag_run.get_task_instances()}
 
@@ -44,6 +45,9 @@ def params(id_file, tmp_path) -> dict:
         "tweet_ids": str(id_file),
         "user_ids": str(id_file),
         "destination": str(tmp_path / "events"),
+        "gone_tweets": [],
+        "gone_users": [],
+        "max_removal_ratio": 0.1,
     }
 
 
@@ -84,7 +88,7 @@ def test_they_import_with_warnings_as_errors():
         [sys.executable, "-c", IMPORT_TWICE, *paths], capture_output=True, text=True, check=False
     )
 
-    assert len(paths) == 2
+    assert len(paths) == 3
     assert result.returncode == 0, result.stderr
 
 
@@ -106,6 +110,18 @@ class TestRuns:
         assert states == dict.fromkeys(["create", "upload", "wait", "download"], "success")
         (manifest,) = (tmp_path / "events").rglob("tweets.ndjson.manifest.json")
         assert json.loads(manifest.read_text())["submitted"]["ids"] == 1000
+
+    def test_whole_jobs_and_their_guard(self, params, tmp_path):
+        states = run(load("xcompliance_guarded"), params)
+
+        assert states == dict.fromkeys(["run_tweets", "run_users", "guard"], "success")
+        landed = {path.name for path in (tmp_path / "events").rglob("*.ndjson")}
+        assert landed == {"tweets.ndjson", "users.ndjson"}
+
+    def test_the_guard_stops_a_night_of_too_many_removals(self, params):
+        states = run(load("xcompliance_guarded"), params | {"max_removal_ratio": 0.001})
+
+        assert states == {"run_tweets": "success", "run_users": "success", "guard": "failed"}
 
     def test_a_night_of_tweets_and_users(self, params, tmp_path):
         states = run(load("xcompliance_nightly"), params)

@@ -248,7 +248,7 @@ class XComplianceClient:
                 except _REFUSALS_OF_CREATION as error:
                     refusal = error
                 else:
-                    log.info("created %s", created)
+                    log.info("created job %s (%s) under the name %r", created.id, created.type, created.name)
                     return Step.ADOPT, created
             elif step is Step.CANCEL:
                 if not self._make_way(job):

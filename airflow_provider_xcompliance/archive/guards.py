@@ -172,7 +172,7 @@ _COLUMNS: dict[str, Callable[[Totals], str]] = {
     "removals": lambda totals: f"{totals.removals:,}",
     "share": lambda totals: f"{totals.removal_ratio:.2%}",
     "location scrubs": lambda totals: f"{totals.scrubs:,}",
-    "to fetch again": lambda totals: f"{totals.fetches:,}",
+    "re-fetch": lambda totals: f"{totals.fetches:,}",
     "errors": lambda totals: f"{totals.errors:,}",
     "unknown": lambda totals: f"{totals.unknown:,}",
     "repeated": lambda totals: f"{totals.repeated:,}",

@@ -24,7 +24,7 @@ class TakenError(Exception):
 _DENIED = "access is denied"
 _NO_BUCKET = "there is no such bucket"
 _NO_OBJECT = "there is no such object"
-_NO_LIBRARY = "that store's library is missing; install this package's extra for it"
+_NO_LIBRARY = "its library is missing; install this package's extra for it"
 _NO_CREDENTIALS = "no credentials for the store were found; set its connection"
 _RIVAL = "another writer is at work on it"
 _UNREACHABLE = "the store cannot be reached"
@@ -68,9 +68,8 @@ _REASONS = {
     "ConnectTimeout": _SILENT,
     "ConnectTimeoutError": _SILENT,
     "ConnectionClosedError": _CUT,
-    "ConnectionError": _CUT,
+    "ConnectionError": "the connection to the store failed",
     "EndpointConnectionError": _UNREACHABLE,
-    "HttpResponseError": _CUT,
     "IncompleteReadError": _CUT,
     "NewConnectionError": _UNREACHABLE,
     "ProtocolError": _CUT,

@@ -123,12 +123,9 @@ class _Decompressed:
     """A file decompressed as its name says, which is given up where it grows beyond reason."""
 
     def __init__(self, raw: SupportsRead[bytes], uri: str, max_bytes: int, what: str) -> None:
-        self._raw = _Counted(raw)
-        self._plain: Any = compression_wrapper(
-            self._raw,  # type: ignore[arg-type]
-            "rb",
-            INFER_FROM_EXTENSION,
-            filename=display(uri),
+        self._raw: Any = _Counted(raw)
+        self._plain: Any = explained(
+            what, lambda: compression_wrapper(self._raw, "rb", INFER_FROM_EXTENSION, filename=display(uri))
         )
         self._max_bytes = max_bytes
         self._what = what

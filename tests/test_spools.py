@@ -1,0 +1,87 @@
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from airflow_provider_xcompliance.spools import require_room, spool_directory, spool_file
+from airflow_provider_xcompliance.storage import StorageError
+
+KILLED = """
+import os, signal
+from airflow_provider_xcompliance.spools import spool_directory, spool_file
+with spool_directory() as directory:
+    spool_file(directory, "ids").write_bytes(b"1\\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path, monkeypatch):
+    """Where spools are."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def test_nobody_else_can_read_a_spool():
+    with spool_directory() as directory:
+        path = spool_file(directory, "ids")
+
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_it_is_gone_at_the_end(scratch):
+    with spool_directory() as directory:
+        spool_file(directory, "ids")
+
+    assert list(scratch.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(scratch):
+    killed = subprocess.run([sys.executable, "-c", KILLED], check=False)
+    left = list(scratch.iterdir())
+
+    with spool_directory() as directory:
+        assert list(scratch.iterdir()) == [directory]
+
+    assert killed.returncode == -signal.SIGKILL
+    assert len(left) == 1
+
+
+def test_that_of_a_process_at_work_is_left_alone(scratch):
+    with spool_directory() as first, spool_directory() as second:
+        assert {first, second} == set(scratch.iterdir())
+
+
+def test_one_without_a_lock_is_left_alone(scratch):
+    (scratch / "xcompliance-just-made").mkdir()
+
+    with spool_directory():
+        pass
+
+    assert (scratch / "xcompliance-just-made").exists()
+
+
+def test_a_link_leads_to_no_removal_elsewhere(scratch, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "lock").touch()
+    (scratch / "xcompliance-link").symlink_to(elsewhere)
+
+    with spool_directory():
+        pass
+
+    assert (elsewhere / "lock").exists()
+
+
+def test_a_full_disk_is_said_with_the_remedy():
+    with pytest.raises(StorageError, match=r"No space left on device; free space there"), spool_directory():
+        raise OSError(28, "No space left on device")
+
+
+def test_what_will_not_fit_is_refused_beforehand(scratch):
+    with pytest.raises(StorageError, match="bytes do not fit into"):
+        require_room(scratch, 1 << 60)
