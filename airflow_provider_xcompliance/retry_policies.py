@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
 
-from airflow_provider_xcompliance.api.client import retry_wait
+from airflow_provider_xcompliance.api.client import reset_wait
 from airflow_provider_xcompliance.api.errors import RateLimitedError
 from airflow_provider_xcompliance.retries import retry_of
 
@@ -29,16 +28,6 @@ class XComplianceRetryPolicy(RetryPolicy):
             return RetryDecision.default()
         if not retry.by_task:
             return RetryDecision.fail(retry.why)
-        if not isinstance(exception, RateLimitedError):
+        if not isinstance(exception, RateLimitedError) or exception.wait_seconds is None:
             return RetryDecision.retry(reason=retry.why)
-        wait = retry_wait(exception, try_number, max_rate_limit_wait=math.inf) or 0
-        return RetryDecision.retry(timedelta(seconds=wait), retry.why)
-
-    def serialize(self) -> dict[str, Any]:
-        """Return what Airflow keeps of the policy: nothing, since it has no settings."""
-        return {}
-
-    @classmethod
-    def deserialize(cls, data: dict[str, Any]) -> XComplianceRetryPolicy:
-        """Make the policy of what was kept."""
-        return cls()
+        return RetryDecision.retry(timedelta(seconds=reset_wait(exception.wait_seconds)), retry.why)

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from airflow_provider_xcompliance import storage, transfer
 from airflow_provider_xcompliance.api.client import XComplianceClient
 from airflow_provider_xcompliance.api.errors import (
+    JobConflictError,
     JobFailedError,
     JobNotFoundError,
-    JobStateError,
     UploadTooLargeError,
     UrlExpiredError,
     XComplianceError,
@@ -52,11 +52,13 @@ class Waiting(NamedTuple):
     """
     A job whose end has to be waited for.
 
-    :param for_result: whether it is the own job, whose result comes next; else it only is in the way
+    :param for_result: whether its result comes next; else it only is in the way
+    :param is_own: whether it is this task's own; one in the way is so if its upload window is nearly over
     """
 
     job: Job
     for_result: bool
+    is_own: bool = True
 
 
 def parts_of(source: str | Sequence[str], destination: str) -> list[Part]:
@@ -114,6 +116,7 @@ class JobRun:
         :raises StorageError: if a file cannot be read, or nothing can land on a destination
         """
         require_job_type(self.job_type)
+        transfer.require_control_ids(self.control_ids)
         for part in self.parts:
             storage.require_landable(part.destination)
         # The first of them is read anyway before anything else is done.
@@ -122,15 +125,19 @@ class JobRun:
                 pass
 
     def resume(self, part: int) -> None:
-        """Go on at a part; those before it have landed."""
-        self.part = part
-        self.receipts = [self._receipt(done.destination) for done in self.parts[:part]]
+        """Go on at a part, or at the first one before it that has not landed: the list may be another now."""
+        for each in self.parts[:part]:
+            manifest = self._manifest(each)
+            if manifest is None or _submitted(manifest).get("source") != storage.display(each.source):
+                break
+            self.receipts.append(transfer.receipt_of(manifest, each.destination, created=True))
+        self.part = len(self.receipts)
 
     def advance(self, waited_for: str | None = None) -> Waiting | None:
         """
         Do all that can be done without waiting.
 
-        :param waited_for: id of the own job that was waited for, and is complete
+        :param waited_for: id of the own job that was waited for: if complete, it is the answer, however old
         :return: what to wait for; None when all parts have landed
         :raises JobFailedError: if the time for an upload lapsed twice; the next run begins another job
         """
@@ -146,10 +153,11 @@ class JobRun:
                 log.info("%s: landed already, by job %s", receipt["destination"], receipt["job_id"])
                 self.receipts.append(receipt)
                 return None
+            name = self.name_of(ids.digest.sha256)
             for _ in range(_MAX_JOBS):
-                step, job = self._claim(ids, waited_for)
+                step, job = self._claim(name, waited_for)
                 if step is Step.WAIT:
-                    return Waiting(job, for_result=False)
+                    return Waiting(job, for_result=False, is_own=job.name == name)
                 if job.status == JobStatus.COMPLETE:
                     self.receipts.append(self._land(job, part, ids))
                     return None
@@ -157,18 +165,19 @@ class JobRun:
                     return Waiting(job, for_result=True)
         raise JobFailedError(f"{ids.source}: the 15 minutes for the upload lapsed {_MAX_JOBS} times in a row")
 
-    def _claim(self, ids: IdSpool, waited_for: str | None) -> tuple[Step, Job]:
+    def _claim(self, name: str, waited_for: str | None) -> tuple[Step, Job]:
+        if waited_for:
+            # Not looked for in the list: nobody knows how far back that goes.
+            job = transfer.get_job(self.client, waited_for)
+            if job.name == name and job.has_results:
+                return Step.ADOPT, job
         step, job = self.client.claim_job(
-            self.job_type,
-            self.name_of(ids.digest.sha256),
-            reuse_within=self.reuse_within,
-            resumable=self.resumable,
-            waited_for=waited_for,
+            self.job_type, name, reuse_within=self.reuse_within, resumable=self.resumable
         )
         if step is Step.ADOPT:
             self.job = job
             # A list need not hold the URLs.
-            job = job if job.upload_url and job.download_url else self.client.get_job(job.id)
+            job = job if job.upload_url and job.download_url else transfer.get_job(self.client, job.id)
         return step, job
 
     def _send(self, job: Job, ids: IdSpool) -> bool:
@@ -182,9 +191,11 @@ class JobRun:
             with contextlib.suppress(XComplianceError):
                 self.client.cancel_job(job.id)
             raise
-        except JobStateError:
-            now = self.client.get_job(job.id)
-            if now.status not in (JobStatus.IN_PROGRESS, JobStatus.COMPLETE):
+        except JobConflictError:
+            now = transfer.get_job(self.client, job.id)
+            if now.status == JobStatus.CREATED:
+                raise
+            if now.status in (JobStatus.FAILED, JobStatus.EXPIRED):
                 raise JobFailedError(explain_end(now)) from None
             # Its name holds the digest of these ids, so nobody can have given it others.
             log.info("job %s has its ids already", job.id)
@@ -203,39 +214,33 @@ class JobRun:
 
     def _landed(self, part: Part, ids: IdSpool) -> dict[str, Any] | None:
         """Return the receipt of events that have landed whole, are about these ids, and are fresh enough."""
-        manifest = transfer.read_json(transfer.manifest_uri(part.destination), self.destination_client)
-        if not manifest or not self._is_about(manifest, ids) or not self._is_fresh(manifest):
+        manifest = self._manifest(part)
+        if not manifest or _submitted(manifest).get("sha256") != ids.digest.sha256:
+            return None
+        if not self._is_fresh(manifest):
             return None
         with contextlib.suppress(StorageError):
             if storage.digest_of(part.destination, self.destination_client) == Digest(
-                manifest["bytes"], manifest["sha256"]
+                manifest.get("bytes", 0), manifest.get("sha256", "")
             ):
                 return transfer.receipt_of(manifest, part.destination, created=False)
         return None
 
-    def _is_about(self, manifest: dict[str, Any], ids: IdSpool) -> bool:
-        submitted = manifest.get("submitted") or {}
-        return (
-            submitted.get("sha256") == ids.digest.sha256
-            and manifest.get("job_type") == self.job_type
-            and manifest.get("control_ids") == list(self.control_ids)
+    def _manifest(self, part: Part) -> dict[str, Any] | None:
+        """Return the manifest of events that landed for a job like those of this run."""
+        manifest = transfer.read_json(transfer.manifest_uri(part.destination), self.destination_client) or {}
+        is_alike = manifest.get("job_type") == self.job_type and manifest.get("control_ids") == list(
+            self.control_ids
         )
+        return manifest if is_alike else None
 
     def _is_fresh(self, manifest: dict[str, Any]) -> bool:
         # X is asked, because its clock and this machine's need not agree.
         try:
-            job = self.client.get_job(str(manifest["job_id"]))
+            job = transfer.get_job(self.client, str(manifest.get("job_id")))
         except (JobNotFoundError, ValueError):
             return False
         return job.is_fresh(self.reuse_within)
-
-    def _receipt(self, destination: str) -> dict[str, Any]:
-        manifest = transfer.read_json(transfer.manifest_uri(destination), self.destination_client)
-        if manifest is None:
-            raise StorageError(
-                f"{storage.display(transfer.manifest_uri(destination))} had landed, and is gone; run again"
-            )
-        return transfer.receipt_of(manifest, destination, created=True)
 
     def _spool(self, part: Part) -> AbstractContextManager[IdSpool]:
         return transfer.spool_ids(
@@ -244,3 +249,8 @@ class JobRun:
             control_ids=self.control_ids,
             allow_rounded=self.allow_rounded,
         )
+
+
+def _submitted(manifest: dict[str, Any]) -> dict[str, Any]:
+    submitted = manifest.get("submitted")
+    return submitted if isinstance(submitted, dict) else {}

@@ -139,7 +139,7 @@ def upload(
     :raises JobStateError: if the job has ended, or was given other ids
     """
     with spool_ids(source, source_client, control_ids=control_ids, allow_rounded=allow_rounded) as spool:
-        job = _get_job(client, job_id)
+        job = get_job(client, job_id)
         record = {"job_id": job.id, "job_type": job.type, **spool.to_dict()}
         record_uri = f"{source}.upload.json"
         already_accepted = job.status in (JobStatus.IN_PROGRESS, JobStatus.COMPLETE)
@@ -147,8 +147,8 @@ def upload(
             _require_recorded(record, record_uri, source_client)
             log.info("job %s was given these ids by an earlier run", job.id)
         else:
-            _record_upload(spool, record, record_uri, source_client)
-            send(client, job, spool)
+            with _recorded(spool, record, record_uri, source_client):
+                send(client, job, spool)
         return record | {
             "crc32c": f"{spool.crc32c:08x}",
             "cleaned": spool.cleaned,
@@ -201,7 +201,7 @@ def download(
     """
     storage.require_landable(destination)
     require_control_ids(control_ids)
-    job = _get_job(client, job_id)
+    job = get_job(client, job_id)
     with ExitStack() as stack:
         spool = None
         if submitted:
@@ -258,13 +258,21 @@ def require_control_ids(control_ids: Sequence[str]) -> Sequence[str]:
 
     :raises ValueError: if one of them is no id
     """
+    if isinstance(control_ids, str):
+        # Taken apart, a text of digits would be as many ids.
+        raise ValueError(f"control_ids: a list of ids is needed, not a text: {control_ids[:40]!r}")
     for control_id in control_ids:
         if not isinstance(control_id, str) or not is_id(control_id.encode()):
             raise ValueError(f"control_ids: not a decimal id, as text: {str(control_id)[:40]!r}")
     return control_ids
 
 
-def _get_job(client: XComplianceClient, job_id: str) -> Job:
+def get_job(client: XComplianceClient, job_id: str) -> Job:
+    """
+    Look at one job, and make sure that it is that one.
+
+    :raises ServerError: if X answers with another
+    """
     job = client.get_job(job_id)
     if job.id != job_id:
         # A cache's mistake; believed, the results of one job would pass for those of another.
@@ -347,8 +355,19 @@ def read_json(uri: str, client: Any) -> dict[str, Any] | None:
         return None
 
 
-def _record_upload(spool: IdSpool, record: dict[str, Any], uri: str, client: Any) -> None:
-    """Record what is about to be sent; whether it was, only X can tell."""
+@contextmanager
+def _recorded(spool: IdSpool, record: dict[str, Any], uri: str, client: Any) -> Iterator[None]:
+    """Record what is sent meanwhile; whether it was, only X can tell."""
+    before = read_json(uri, client) or {}
+    # A run that was thought dead may be sending other ids, and then nobody knows whose have arrived.
+    has_rival = before.get("job_id") == record["job_id"] and before.get("sha256") != record["sha256"]
+    _write_record(spool, record | {"sha256": None} if has_rival else record, uri, client)
+    yield
+    if has_rival:
+        _write_record(spool, record, uri, client)
+
+
+def _write_record(spool: IdSpool, record: dict[str, Any], uri: str, client: Any) -> None:
     try:
         land_json(spool.path.with_name("record"), record, uri, client)
     except StorageError as error:

@@ -25,11 +25,16 @@ os.environ |= {
 }
 
 import boto3
+import hypothesis
 import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 from airflow_provider_xcompliance.emulator.server import EmulatorServer
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 # Nothing else looks like this, so that a search for it finds every place that a token got to.
 BEARER_TOKEN = "canary-bearer-3f9d1c"
@@ -155,7 +160,7 @@ def x_connection(emulator: EmulatorServer, flow: str, connect: Callable[..., Non
 def id_file(tmp_path: Path) -> Path:
     """A file of a thousand ids, each of which is that of a post or of a user."""
     path = tmp_path / "ids.txt"
-    path.write_text("".join(f"{1_300_000_000_000_000_000 + n * 4_194_304}\n" for n in range(1000)))
+    path.write_text("".join(f"{1_300_000_000_000_000_000 + n * 4_194_305}\n" for n in range(1000)))
     return path
 
 

@@ -16,13 +16,18 @@ import pytest
 from airflow_provider_xcompliance import storage, transfer
 from airflow_provider_xcompliance.api.client import XComplianceClient
 from airflow_provider_xcompliance.api.errors import (
+    JobStateError,
     ServerError,
     UploadTooLargeError,
     XComplianceError,
 )
 from airflow_provider_xcompliance.api.transport import Credentials, Transport
 from airflow_provider_xcompliance.api.urls import UrlPolicy
-from airflow_provider_xcompliance.archive.events import ForeignEventsError, InvalidEventsError
+from airflow_provider_xcompliance.archive.events import (
+    ForeignEventsError,
+    InvalidEventsError,
+    MissingControlsError,
+)
 from airflow_provider_xcompliance.archive.ids import InvalidIdsError
 from airflow_provider_xcompliance.emulator.server import EmulatorServer
 from airflow_provider_xcompliance.storage import DestinationExistsError, StorageError
@@ -104,6 +109,8 @@ class TestUpload:
             "sha256": hashlib.sha256(IDS).hexdigest(),
             "crc32c": f"{google_crc32c.value(IDS):08x}",
             "cleaned": {"byte_order_mark": 1, "blank_lines": 1, "crlf": 200, "duplicates": 2},
+            "control_ids": [],
+            "already_accepted": False,
         }
         assert submission(emulator, job.id) == len(IDS)
 
@@ -125,14 +132,17 @@ class TestUpload:
             f"{source}:4: not a decimal id: 'y'",
         ]
 
-    def test_ids_that_look_rounded_are_sent_with_a_warning(
-        self, client: XComplianceClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    def test_ids_that_look_rounded_are_refused_unless_they_are_said_to_be_right(
+        self, client: XComplianceClient, emulator: EmulatorServer, tmp_path: Path
     ) -> None:
         source = file(tmp_path, b"".join(b"%d000\n" % (1_265_324_480_517_361 + step) for step in range(50)))
         job = client.create_job("tweets")
+        asked = len(emulator.requests())
 
-        assert transfer.upload(client, job.id, source)["ids"] == 50
-        assert f"{source}: all of its 50 ids above 2^53 end in 00; if a program" in caplog.text
+        with pytest.raises(InvalidIdsError, match=r"ids\.txt: all of its 50 ids above 2\^53 end in 00"):
+            transfer.upload(client, job.id, source)
+        assert len(emulator.requests()) == asked
+        assert transfer.upload(client, job.id, source, allow_rounded=True)["ids"] == 50
 
     @pytest.mark.parametrize(
         ("lines", "limit", "parts"),
@@ -197,6 +207,173 @@ class TestUpload:
             assert spool.path.stat().st_mode & 0o777 == 0o600
             assert spool.path.parent.stat().st_mode & 0o777 == 0o700
             assert spool.path.read_bytes() == IDS
+
+
+class TestControlIds:
+    CONTROLS = ("12", "1265324480517361664", "7")
+
+    def test_those_that_are_missing_are_added_at_the_end(self, tmp_path: Path) -> None:
+        with transfer.spool_ids(file(tmp_path), control_ids=self.CONTROLS) as spool:
+            assert spool.path.read_bytes() == IDS + b"12\n7\n"
+            assert (spool.ids, spool.control_ids) == (202, self.CONTROLS)
+            assert spool.digest.sha256 == hashlib.sha256(IDS + b"12\n7\n").hexdigest()
+
+    def test_one_that_is_given_twice_is_added_once(self, tmp_path: Path) -> None:
+        with transfer.spool_ids(file(tmp_path), control_ids=["12", "12"]) as spool:
+            assert spool.ids == 201
+
+    def test_a_part_of_another_id_is_not_it(self, tmp_path: Path) -> None:
+        with transfer.spool_ids(file(tmp_path, b"123\n512\n"), control_ids=["12", "23", "51"]) as spool:
+            assert spool.path.read_bytes() == b"123\n512\n12\n23\n51\n"
+
+    @pytest.mark.parametrize("bad", [["x"], [12], [""], ["012"], ["1\n2"], ["9" * 19], "12", [None]])
+    def test_what_is_no_id_as_text_is_refused(self, tmp_path: Path, bad: Any) -> None:
+        with (
+            pytest.raises(ValueError, match="control_ids: "),
+            transfer.spool_ids(file(tmp_path), control_ids=bad),
+        ):
+            pass
+
+    def test_each_must_have_an_event(
+        self, client: XComplianceClient, emulator: EmulatorServer, tmp_path: Path
+    ) -> None:
+        emulator.set_events(b'{"id":"12","action":"delete","reason":"deleted"}\n')
+        source = file(tmp_path)
+        job = client.create_job("tweets")
+        transfer.upload(client, job.id, source, control_ids=["12", "7"])
+
+        with pytest.raises(MissingControlsError):
+            transfer.download(client, job.id, str(tmp_path / "out" / "events"), control_ids=["12", "7"])
+        assert landed(tmp_path / "out") == []
+        receipt = transfer.download(
+            client, job.id, str(tmp_path / "events"), submitted=source, control_ids=["12"]
+        )
+        assert receipt["control_ids"] == ["12"]
+
+
+class TestUploadAgain:
+    """After an upload whose worker was killed."""
+
+    def record(self, source: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(Path(f"{source}.upload.json").read_bytes())
+        return content
+
+    def test_what_is_sent_is_recorded_beside_the_source(
+        self, client: XComplianceClient, flow: str, tmp_path: Path
+    ) -> None:
+        source = file(tmp_path)
+        job_id = complete(client, source)
+
+        assert self.record(source) == {
+            "job_id": job_id,
+            "job_type": "tweets",
+            "source": source,
+            "ids": 200,
+            "bytes": len(IDS),
+            "sha256": hashlib.sha256(IDS).hexdigest(),
+        }
+        assert Path(f"{source}.upload.json").stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize("status", ["in_progress", "complete"])
+    def test_ids_that_the_job_has_already_are_a_success(
+        self, client: XComplianceClient, emulator: EmulatorServer, flow: str, tmp_path: Path, status: str
+    ) -> None:
+        source = file(tmp_path)
+        job = client.create_job("tweets")
+        first = transfer.upload(client, job.id, source)
+        emulator.set_job(job.id, status)
+        uploads = len(emulator.requests("upload"))
+
+        again = transfer.upload(client, job.id, source)
+
+        assert again == first | {"already_accepted": True}
+        assert len(emulator.requests("upload")) == uploads
+
+    @pytest.mark.parametrize(
+        ("content", "control_ids"), [(IDS[:-20], []), (IDS, ["12"])], ids=["other ids", "other control ids"]
+    )
+    def test_other_ids_are_a_failure_that_says_so(
+        self, client: XComplianceClient, flow: str, tmp_path: Path, content: bytes, control_ids: list[str]
+    ) -> None:
+        job_id = complete(client, file(tmp_path))
+        source = file(tmp_path, content)
+
+        with pytest.raises(JobStateError, match=rf"upload to job {job_id}: the job was given other ids, not"):
+            transfer.upload(client, job_id, source, control_ids=control_ids)
+
+    @pytest.mark.parametrize("record", [None, b"", b"{}", b"[1]", b'{"job_id": "17", "sha256": "x"}'])
+    def test_without_a_record_of_this_job_nobody_can_tell(
+        self, client: XComplianceClient, tmp_path: Path, record: bytes | None
+    ) -> None:
+        source = file(tmp_path)
+        job_id = complete(client, source)
+        path = Path(f"{source}.upload.json")
+        path.unlink()
+        if record is not None:
+            path.write_bytes(record)
+
+        with pytest.raises(JobStateError, match="ids that no record tells of.*create a new job"):
+            transfer.upload(client, job_id, source)
+
+    def test_a_record_of_an_older_job_does_no_harm(self, client: XComplianceClient, tmp_path: Path) -> None:
+        source = file(tmp_path)
+        complete(client, source)
+
+        job_id = complete(client, source)
+
+        assert self.record(source)["job_id"] == job_id
+
+    def test_a_source_beside_which_nothing_can_be_written_is_sent_with_a_warning(
+        self, client: XComplianceClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = file(tmp_path)
+        Path(f"{source}.upload.json").mkdir()
+        job = client.create_job("tweets")
+
+        receipt = transfer.upload(client, job.id, source)
+
+        assert receipt["already_accepted"] is False
+        assert "another run of it cannot tell what was sent" in caplog.text
+
+    def test_ids_that_changed_between_two_tries_are_sent_as_they_are_now(
+        self, client: XComplianceClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = client.create_job("tweets")
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "upload", killed)
+            with pytest.raises(KeyboardInterrupt):
+                transfer.upload(client, job.id, file(tmp_path))
+
+        first = transfer.upload(client, job.id, file(tmp_path, IDS[:-20]))
+
+        assert transfer.upload(client, job.id, file(tmp_path, IDS[:-20])) == first | {
+            "already_accepted": True
+        }
+
+    def test_if_a_worker_that_was_thought_dead_sent_the_others_nobody_takes_them_for_these(
+        self,
+        client: XComplianceClient,
+        emulator: EmulatorServer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        job = client.create_job("tweets")
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "upload", killed)
+            for content in (IDS, IDS[:-20]):
+                with pytest.raises(KeyboardInterrupt):
+                    transfer.upload(client, job.id, file(tmp_path, content))
+        # One of the two has arrived all the same.
+        emulator.set_job(job.id, "in_progress")
+
+        for content in (IDS, IDS[:-20]):
+            with pytest.raises(JobStateError, match="the job was given other ids"):
+                transfer.upload(client, job.id, file(tmp_path, content))
+
+
+def killed(*_: Any) -> None:
+    """Stand for a kill: nothing of this package catches it."""
+    raise KeyboardInterrupt
 
 
 class TestDownload:
@@ -271,7 +448,8 @@ class TestDownload:
         assert landed(out.parent) == ["events", "events.manifest.json"]
 
     @pytest.mark.parametrize(
-        "destination", ["gs://bucket/key", "s3://bucket/", "s3://id:secret@bucket/key", "s3:/a/b"]
+        "destination",
+        ["gs://bucket/", "s3://bucket/", "ftp://host/key", "s3://id:secret@bucket/key", "s3:/a/b"],
     )
     def test_a_destination_that_cannot_be_is_refused_before_any_request(
         self, client: XComplianceClient, emulator: EmulatorServer, destination: str

@@ -33,7 +33,7 @@ from airflow_provider_xcompliance.api.jobs import Job, JobStatus, explain_end
 from airflow_provider_xcompliance.api.messages import FileSlice, Request, Response
 from airflow_provider_xcompliance.api.ownership import Decision, Step, decide
 from airflow_provider_xcompliance.api.transport import Progress, Transport
-from airflow_provider_xcompliance.api.urls import Flow, UrlPolicy, secrets_of
+from airflow_provider_xcompliance.api.urls import Flow, UrlPolicy
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,6 @@ class XComplianceClient:
         *,
         reuse_within: timedelta | None,
         resumable: bool | None = None,
-        waited_for: str | None = None,
     ) -> tuple[Step, Job]:
         """
         Come by the one job of a name: go on with it, or create it where there is none.
@@ -131,11 +130,10 @@ class XComplianceClient:
         Before each creation X is asked what there is, so an answer that was lost costs no second job.
 
         :param reuse_within: see :func:`.ownership.decide`
-        :param waited_for: see :func:`.ownership.decide`
         :return: the job, and whether to adopt it or to wait for its end, because it is in the way
         :raises JobConflictError: if X refuses because of a job that it does not list
         """
-        steps = partial(decide, name=name, reuse_within=reuse_within, waited_for=waited_for)
+        steps = partial(decide, name=name, reuse_within=reuse_within)
         listing = endpoints.prepare_list(self._policy.base_url, job_type, None)
         creation = endpoints.prepare_create(self._policy.base_url, job_type, name, resumable)
         # Each try begins with the list, so that a creation whose answer was lost is found.
@@ -253,6 +251,8 @@ class XComplianceClient:
             elif step is Step.CANCEL:
                 if not self._make_way(job):
                     return Step.WAIT, job
+                # What X refused to create another job beside may have been this one.
+                refusal = None
             else:
                 return step, job
         raise JobConflictError(f"{creation.what}: X's list of jobs keeps changing; try again later")
@@ -276,11 +276,7 @@ class XComplianceClient:
         return self._repeating(lambda: self._once(request, digest), repeatable=request.repeatable)
 
     def _once(self, request: Request, digest: Callable[[Response, str], T]) -> T:
-        answer = digest(self._transport.send(request), request.what)
-        if isinstance(answer, Job):
-            # Those of a list are told when they are used: each is compiled into what masks the logs.
-            self._transport.mask(*secrets_of(answer.upload_url), *secrets_of(answer.download_url))
-        return answer
+        return digest(self._transport.send(request), request.what)
 
     def _countdown(self, seconds: float, over: XComplianceError) -> Callable[[], float]:
         """Return what tells how many seconds are left from now on, and raises the error once none are."""

@@ -16,6 +16,9 @@ Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 JOB_TYPES = ("tweets", "users")
 
+#: How long after a job's creation X keeps its results.
+DOWNLOAD_WINDOW = timedelta(days=7)
+
 #: Polling starts to stretch after this long, and never gets slower than _MAX_POLL_SECONDS.
 _STEADY_POLL_SECONDS = 900.0
 _MAX_POLL_SECONDS = 300.0
@@ -80,7 +83,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         """How old the job was, by the server's clock, when it was described; 0 if X did not say."""
         if self.created_at is None or self.observed_at is None:
             return 0.0
-        return (self.observed_at - self.created_at).total_seconds()
+        # X's clocks differ by a little, and the one in an answer's head is cut to whole seconds.
+        return max(0.0, (self.observed_at - self.created_at).total_seconds())
+
+    @property
+    def has_results(self) -> bool:
+        """Whether the job is complete, and its results can still be fetched."""
+        return self.status == JobStatus.COMPLETE and not self.has_lapsed(self.download_expires_at)
 
     def has_lapsed(self, expires_at: datetime | None) -> bool:
         """Whether a time of this job is known to be over by the server's clock."""
@@ -89,7 +98,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def is_fresh(self, within: timedelta) -> bool:
         """Whether the job was created less than this before it was described, by the server's clock."""
         # An age that X does not tell is none to rely on.
-        return self.created_at is not None and self.age_seconds < within.total_seconds()
+        is_told = self.created_at is not None and self.observed_at is not None
+        return is_told and self.age_seconds < within.total_seconds()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, without the two URLs: safe for XCom, logs and trigger events."""
@@ -123,15 +133,15 @@ def require_job_type(job_type: str) -> str:
 
 
 def explain_end(job: Job) -> str:
-    """Say in one sentence how a job ended, and what to do if it did so without results."""
+    """Say in one sentence how a job ended, or that it has not, and what to do if there are no results."""
     reason = f" ({one_line(job.error)})" if job.error else ""
-    how = {
+    how: dict[str, str] = {
         JobStatus.COMPLETE: "is complete",
         JobStatus.FAILED: f"failed at X{reason}, or was cancelled; create a new job with the same ids",
         JobStatus.EXPIRED: "expired: no ids were uploaded within 15 minutes of its creation; "
         "create a new job and upload right after",
     }
-    return f"job {job.id} ({job.type}) {how[JobStatus(job.status)]}"
+    return f"job {job.id} ({job.type}) {how.get(job.status, f'has not ended: it is {one_line(job.status)}')}"
 
 
 def poll_seconds(base_seconds: float, waited_seconds: float) -> float:

@@ -61,7 +61,6 @@ def decide(
     name: str,
     *,
     reuse_within: timedelta | None,
-    waited_for: str | None = None,
     refused: bool = False,
 ) -> Decision:
     """
@@ -71,7 +70,6 @@ def decide(
     :param name: of the own job: see :func:`job_name`
     :param reuse_within: how old a complete job may be, by X's clock, to be taken for the answer; None: the
         name does not say which ids a job was given, so one that has ids already is not taken
-    :param waited_for: id of the own job that this attempt has waited for: however old, it is the answer
     :param refused: X has just refused to create a job, because one of the type is active
     """
     jobs = sorted(jobs, key=lambda job: job.created_at or _NEVER, reverse=True)
@@ -80,7 +78,7 @@ def decide(
         if not job.is_terminal:
             return _about_own_active(job, reuse_within)
     for job in own:
-        if job.status == JobStatus.COMPLETE and _is_answer(job, reuse_within, waited_for):
+        if reuse_within is not None and job.has_results and job.is_fresh(reuse_within):
             return Decision(Step.ADOPT, job)
     # With a status that is not documented a job may be over, so that alone is no reason to wait.
     foreign = [job for job in jobs if not job.is_terminal and (job.is_known or refused)]
@@ -94,10 +92,4 @@ def _about_own_active(job: Job, reuse_within: timedelta | None) -> Decision:
     if job.status != JobStatus.CREATED:
         return Decision(Step.WAIT if reuse_within is None else Step.ADOPT, job)
     ends = job.upload_expires_at and job.upload_expires_at - MIN_WINDOW
-    return Decision(Step.CANCEL if job.has_lapsed(ends or None) else Step.ADOPT, job)
-
-
-def _is_answer(job: Job, reuse_within: timedelta | None, waited_for: str | None) -> bool:
-    if reuse_within is None or job.has_lapsed(job.download_expires_at):
-        return False
-    return job.id == waited_for or job.is_fresh(reuse_within)
+    return Decision(Step.CANCEL if job.has_lapsed(ends) else Step.ADOPT, job)

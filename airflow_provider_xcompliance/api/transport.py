@@ -84,7 +84,8 @@ class Transport:
 
     :param timeout_seconds: for connecting, and for every single read; five times as much for a whole exchange
     :param ca_bundle: path of the certificates to trust instead of the usual ones
-    :param on_secret: told, once each, the secrets that are in use, so that logs can mask them
+    :param on_secret: told of each secret that is not in the credentials, once and before the first request
+        that carries it, so that logs can mask it: the bearer of an exchange, and what gives access in a URL
     :raises ValueError: if there is no such ``ca_bundle``
     """
 
@@ -105,7 +106,8 @@ class Transport:
         self._timeout_seconds = timeout_seconds
         self._verify = ca_bundle or True
         self._on_secret = on_secret
-        self._told: set[str] = set()
+        given = (credentials.bearer_token, credentials.api_key, credentials.api_secret)
+        self._secrets = set(filter(None, given))
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _Adapter())
@@ -140,20 +142,13 @@ class Transport:
             else:
                 yield self._read_whole(answer, request), iter(())
 
-    def mask(self, *secrets: str | None) -> None:
-        """Tell whoever masks logs of secrets; each once, because a poll loop sees the same ones all night."""
-        for secret in dict.fromkeys(filter(None, secrets)):
-            if secret not in self._told:
-                self._told.add(secret)
-                self._on_secret(secret)
-
     @contextmanager
     def _exchange(
         self, request: Request, progress: Progress | None, within: float | None
     ) -> Iterator[requests.Response]:
         origin = self._policy.check(request.url)
         headers = {"User-Agent": _USER_AGENT, **request.headers, **self._authorization(request)}
-        self.mask(*secrets_of(request.url))
+        self._learn(*secrets_of(request.url))
         deadline = _Deadline(within or _READS_PER_EXCHANGE * self._timeout_seconds)
         # Set last: an exchange for a bearer has had a deadline of its own.
         _DEADLINE.set(deadline)
@@ -186,14 +181,19 @@ class Transport:
         return self._response(answer, request, body)
 
     def _response(self, answer: requests.Response, request: Request, body: bytes) -> Response:
-        credentials = self._credentials
         values = [pair.partition("=")[2] for pair in urlsplit(request.url).query.split("&")]
         # Short values (a date, a flag) are no secrets, and would tear words apart.
         long_values = [value for value in values if len(value) > 15]
-        secrets = [self._bearer_token, credentials.api_key, credentials.api_secret, *long_values]
-        secrets += [unquote(value) for value in long_values]
-        secrets += [self._basic_credentials()] if request.auth is Auth.BASIC else []
-        return Response(answer.status_code, answer.headers, body, tuple(filter(None, secrets)))
+        secrets = {*self._secrets, *long_values, *map(unquote, long_values)}
+        return Response(answer.status_code, answer.headers, body, tuple(secrets))
+
+    def _learn(self, *secrets: str) -> None:
+        # Each once, and none before it is used: whoever masks logs compiles all that it was told each time,
+        # and a triggerer, which only looks at jobs, would be told of every job for months.
+        for secret in secrets:
+            if secret not in self._secrets:
+                self._secrets.add(secret)
+                self._on_secret(secret)
 
     def _authorization(self, request: Request) -> dict[str, str]:
         if request.auth is Auth.NONE:
@@ -202,7 +202,7 @@ class Transport:
             raise UrlRefusedError(f"{request.what}: the address is not the API's own; nothing was sent")
         if request.auth is Auth.BASIC:
             basic = self._basic_credentials()
-            self.mask(self._credentials.api_key, self._credentials.api_secret, basic)
+            self._learn(basic)
             return {"Authorization": f"Basic {basic}"}
         return {"Authorization": f"Bearer {self._require_bearer()}"}
 
@@ -214,7 +214,7 @@ class Transport:
         if not self._bearer_token:
             request = prepare_token(self._policy.base_url)
             token = digest_token(self.send(request), request.what)
-            self.mask(token)
+            self._learn(token)
             self._bearer_token = token
         return self._bearer_token
 

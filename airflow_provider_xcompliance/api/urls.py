@@ -115,12 +115,11 @@ class UrlPolicy:
             raise UrlRefusedError(f"plain http to {origin.host} is refused: use https")
 
 
-def secrets_of(url: str | None) -> Iterator[str]:
+def secrets_of(url: str) -> Iterator[str]:
     """Return what in a URL gives access, as it stands there and decoded."""
-    # Not split as a URL, which fails on what no packet will go to either.
-    for pair in (url or "").partition("?")[2].split("&"):
+    for pair in urlsplit(url).query.split("&"):
         name, _, value = pair.partition("=")
-        if name.lower() in SECRET_PARAMETERS:
+        if name.lower() in SECRET_PARAMETERS and value:
             yield value
             yield unquote(value)
 

@@ -82,6 +82,9 @@ class Event(msgspec.Struct, frozen=True):
 
 _decoder = msgspec.json.Decoder(Event)
 
+# A record nested without end is a RecursionError.
+_NO_RECORD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 def is_known(action: str, reason: str) -> bool:
     """Whether X documents such an event, or was seen to send it."""
@@ -214,6 +217,12 @@ def _foreign(name: str, how_many: str, examples: str) -> ForeignEventsError:
     )
 
 
+def _require_utf8(content: bytes) -> None:
+    # The decoder does not look into keys and strings that no field asks for.
+    if not content.isascii():
+        content.decode()
+
+
 def _decode_block(block: bytes) -> list[Event] | None:
     """All records of a block of plain events; None if a line needs a closer look."""
     lines = block.count(b"\n")
@@ -222,8 +231,9 @@ def _decode_block(block: bytes) -> list[Event] | None:
     if not block.startswith(b"{") or not block.endswith(b"}\n") or block.count(b"}\n{") != lines - 1:
         return None
     try:
+        _require_utf8(block)
         events: list[Event] = _decoder.decode_lines(block)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NO_RECORD:
         return None
     ids = "".join([f"{event.id}\n" for event in events if event.action])
     is_plain = len(events) == lines == ids.count("\n") and _PLAIN_IDS.fullmatch(ids)
@@ -237,8 +247,9 @@ def _decode_lines(block: bytes, name: str, first: int) -> list[Event]:
 
 def _decode_line(line: bytes, place: str) -> Event:
     try:
+        _require_utf8(line)
         event = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NO_RECORD as error:
         raise InvalidEventsError(
             f"{place}: not a record of a compliance result ({error}); the result is incomplete or corrupt, "
             "and nothing of it is kept"

@@ -19,9 +19,9 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_xcompliance.api.client import DEFAULT_MAX_RATE_LIMIT_WAIT
 from airflow_provider_xcompliance.api.errors import DeadlineError, JobConflictError, JobFailedError
-from airflow_provider_xcompliance.api.jobs import Job, JobStatus, explain_end
+from airflow_provider_xcompliance.api.jobs import DOWNLOAD_WINDOW, Job, JobStatus, explain_end
 from airflow_provider_xcompliance.api.ownership import Step
-from airflow_provider_xcompliance.api.waiting import wait_for_end
+from airflow_provider_xcompliance.api.waiting import too_late, wait_for_end
 from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
 from airflow_provider_xcompliance.retries import is_final
 from airflow_provider_xcompliance.runs import JobRun
@@ -135,22 +135,31 @@ class _JobOwner(_ComplianceOperator):
     def _name_of(self, context: Context) -> Callable[..., str]:
         """Return what names the own job, given what its input is known by."""
         ti = context["ti"]
-        label = self.job_name or f"{ti.dag_id}.{ti.task_id}"
+        label = str(self.job_name or f"{ti.dag_id}.{ti.task_id}")
         identity = (ti.dag_id, ti.task_id, ti.run_id, str(ti.map_index))
         return lambda *inputs: self.hook.job_name(label, *identity, *inputs)
+
+    def _clear_way(self, job: Job, *, is_own: bool, deadline: float, part: int = 0) -> None:
+        """
+        Wait for the end of a job that is in the way, if that is wanted.
+
+        :param deadline: when to give up, in seconds since 1970
+        """
+        if self.on_conflict == "fail" and not is_own:
+            raise JobConflictError(f"{_in_the_way(job)}, and X runs one job of a type at a time")
+        left = (deadline - time.time()) / 3600
+        self.log.warning("%s; waiting for its end, %.1f hours at most", _in_the_way(job), left)
+        self._wait(job, for_result=False, deadline=deadline, part=part)
 
     def _wait(self, job: Job, *, for_result: bool, deadline: float, part: int = 0) -> Job:
         """
         Wait for the end of a job, in the triggerer or here.
 
-        :param for_result: whether it is the own job; else it is only in the way
+        :param for_result: whether its result comes next; else it is only in the way
         :param deadline: when to give up, in seconds since 1970
         """
-        if not for_result and self.on_conflict == "fail":
-            raise JobConflictError(f"{_in_the_way(job)}, and X runs one job of a type at a time")
-        if not for_result:
-            left = (deadline - time.time()) / 3600
-            self.log.warning("%s; waiting for its end, %.1f hours at most", _in_the_way(job), left)
+        if deadline <= time.time():
+            raise DeadlineError(too_late(job.id))
         if not self.deferrable:
             return wait_for_end(self.hook.client, job.id, poll_interval=self.poll_interval, deadline=deadline)
         self.defer(
@@ -171,6 +180,15 @@ class _JobOwner(_ComplianceOperator):
 
 def _seconds(span: timedelta | float) -> float:
     return span.total_seconds() if isinstance(span, timedelta) else float(span)
+
+
+def _from_now(span: timedelta | float) -> float:
+    return time.time() + _seconds(span)
+
+
+def _texts(values: Sequence[Any] | None) -> Sequence[str]:
+    """Return ids as text, of which Jinja may have made numbers; a text in a list's place is refused later."""
+    return values if isinstance(values, str) else [str(value) for value in values or ()]
 
 
 def _in_the_way(job: Job) -> str:
@@ -220,7 +238,7 @@ class CreateJobOperator(_JobOwner):
     def execute(self, context: Context) -> str:
         """Create the job, or find it again."""
         with _failing_at_once():
-            return self._claim(context, time.time() + _seconds(self.conflict_timeout))
+            return self._claim(context, _from_now(self.conflict_timeout))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
         """Take over from the trigger: the job that was in the way has ended."""
@@ -236,7 +254,7 @@ class CreateJobOperator(_JobOwner):
                 self._own_job = job
                 self.log.info("Job %s for %s; upload until %s", job.id, job.type, job.upload_expires_at)
                 return job.id
-            self._wait(job, for_result=False, deadline=deadline)
+            self._clear_way(job, is_own=job.name == name, deadline=deadline)
 
 
 class UploadOperator(_ComplianceOperator):
@@ -288,7 +306,7 @@ class UploadOperator(_ComplianceOperator):
                 str(self.job_id),
                 self.source,
                 self.source_conn_id,
-                control_ids=self.control_ids or (),
+                control_ids=_texts(self.control_ids),
                 allow_rounded_ids=self.allow_rounded_ids,
             )
 
@@ -352,7 +370,7 @@ class DownloadOperator(_ComplianceOperator):
                 self.destination_conn_id,
                 submitted=self.submitted,
                 source_conn_id=self.source_conn_id,
-                control_ids=self.control_ids or (),
+                control_ids=_texts(self.control_ids),
                 if_exists=self.if_exists,
             )
         self._tell_outlets(context, receipt)
@@ -449,6 +467,8 @@ class RunJobOperator(_JobOwner):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if _seconds(timeout) >= DOWNLOAD_WINDOW.total_seconds():
+            raise ValueError("timeout must be below 7 days: by then X has thrown the results away")
         self.source = source
         self.destination = destination
         self.source_conn_id = source_conn_id
@@ -492,16 +512,22 @@ class RunJobOperator(_JobOwner):
     ) -> list[dict[str, Any]]:
         """Go on to the end, or to where the task is deferred."""
         self._run = run
-        conflict_deadline = conflict_deadline or time.time() + _seconds(self.conflict_timeout)
+        conflict_deadline = conflict_deadline or _from_now(self.conflict_timeout)
         while waiting := run.advance(waited_for):
-            for_result = waiting.for_result
-            deadline = time.time() + _seconds(self.timeout) if for_result else conflict_deadline
-            job = self._wait(waiting.job, for_result=for_result, deadline=deadline, part=run.part)
-            if for_result and job.status != JobStatus.COMPLETE:
-                raise JobFailedError(explain_end(job))
-            waited_for = job.id if for_result else None
+            if waiting.for_result:
+                waited_for = self._result_of(waiting.job, run.part)
+                conflict_deadline = _from_now(self.conflict_timeout)
+            else:
+                waited_for = None
+                self._clear_way(waiting.job, is_own=waiting.is_own, deadline=conflict_deadline, part=run.part)
         self._tell_outlets(context, {"receipts": run.receipts})
         return run.receipts
+
+    def _result_of(self, job: Job, part: int) -> str:
+        ended = self._wait(job, for_result=True, deadline=_from_now(self.timeout), part=part)
+        if ended.status != JobStatus.COMPLETE:
+            raise JobFailedError(explain_end(ended))
+        return ended.id
 
     def _job_run(self, context: Context) -> JobRun:
         return self.hook.job_run(
@@ -512,7 +538,7 @@ class RunJobOperator(_JobOwner):
             self.destination_conn_id,
             name_of=self._name_of(context),
             reuse_within=timedelta(seconds=_seconds(self.reuse_within)),
-            control_ids=self.control_ids or (),
+            control_ids=_texts(self.control_ids),
             resumable=self.resumable,
             allow_rounded_ids=self.allow_rounded_ids,
             if_exists=self.if_exists,

@@ -18,14 +18,12 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_xcompliance.api.jobs import JobStatus, explain_end, poll_seconds
+from airflow_provider_xcompliance.api.jobs import DOWNLOAD_WINDOW, JobStatus, explain_end, poll_seconds
 from airflow_provider_xcompliance.api.waiting import look
 from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
 from airflow_provider_xcompliance.triggers.jobs import JobStatusTrigger
 
 _DEFAULT_TIMEOUT_SECONDS = 24 * 3600
-# After that the results are gone, so waiting on makes no sense.
-_DOWNLOAD_WINDOW = timedelta(days=7)
 # The trigger ends by its own deadline; Airflow's is there for the case that it does not.
 _DEADLINE_MARGIN = timedelta(minutes=5)
 
@@ -62,7 +60,7 @@ class JobStatusSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, timeout=timeout, mode=mode, **kwargs)
-        if self.timeout >= _DOWNLOAD_WINDOW.total_seconds():
+        if self.timeout >= DOWNLOAD_WINDOW.total_seconds():
             raise ValueError("timeout must be below 7 days: by then X has thrown the results away")
         self.job_id = job_id
         self.xcompliance_conn_id = xcompliance_conn_id

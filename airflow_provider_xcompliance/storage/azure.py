@@ -35,12 +35,10 @@ def put(source: Path, uri: str, client: Any, replace: bool) -> None:
 
     container, name = object_name(uri)
     blob = _require(client).get_blob_client(container, name)
-    # Uncommitted blocks belong to the blob, not to a writer: names of its own keep two from mixing theirs.
-    writer = uuid.uuid4().hex
     blocks = []
     try:
-        for number, block in enumerate(_blocks(source)):
-            blocks.append(BlobBlock(block_id=f"{writer}-{number:08d}"))
+        for block in _blocks(source):
+            blocks.append(BlobBlock(block_id=_new_block_id()))
             blob.stage_block(blocks[-1].id, block, length=len(block), validate_content=True)
         blob.commit_block_list(blocks, **({} if replace else {"match_condition": MatchConditions.IfMissing}))
     except Exception as error:
@@ -52,6 +50,12 @@ def put(source: Path, uri: str, client: Any, replace: bool) -> None:
 def read_parameters(client: Any) -> dict[str, Any]:
     """Return how smart_open reads a blob."""
     return {"client": _require(client)}
+
+
+def _new_block_id() -> str:
+    # Uncommitted blocks belong to the blob, not to a writer: names of its own keep two from mixing theirs.
+    # All names have to be of one length, those that others left included: hence the library's own pattern.
+    return f"{uuid.uuid4().int:048d}"
 
 
 def _blocks(source: Path) -> Iterator[bytes]:

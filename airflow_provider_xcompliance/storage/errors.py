@@ -61,6 +61,7 @@ _REASONS = {
     "AuthorizationPermissionMismatch": _DENIED,
     "BlobNotFound": _NO_OBJECT,
     "ContainerNotFound": "there is no such container",
+    "InvalidBlobOrBlock": "blocks that another program left unfinished are in the way for up to a week",
     "InvalidBlockList": _RIVAL,
     "ServerBusy": _BUSY,
     # The network
@@ -82,6 +83,8 @@ _REASONS = {
     "ServiceResponseTimeoutError": _SILENT,
     # Reading
     "BadGzipFile": "it is not compressed, although its name says so",
+    "LZMAError": "it is not compressed, although its name says so",
+    "ZstdError": "it is not compressed, although its name says so",
     "EOFError": "the compressed file is cut short",
     "ImportError": _NO_LIBRARY,
     "ModuleNotFoundError": _NO_LIBRARY,

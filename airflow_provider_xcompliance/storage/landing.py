@@ -56,7 +56,7 @@ def land(
     if _standing(destination, client) == digest:
         return False
     failure = _put(source, destination, client, replace)
-    standing = _standing(destination, client) if failure else digest_of(destination, client)
+    standing = _standing(destination, client) if failure else _read_back(destination, client)
     if failure and standing != digest:
         raise failure
     if standing != digest:
@@ -78,6 +78,14 @@ def _put(source: Path, destination: str, client: Any, replace: bool) -> StorageE
     except StorageError as error:
         return error
     return None
+
+
+def _read_back(destination: str, client: Any) -> Digest:
+    try:
+        return digest_of(destination, client)
+    except StorageError:
+        # What another writer replaces while it is read cannot be read to its end; its successor can.
+        return digest_of(destination, client)
 
 
 def _standing(destination: str, client: Any) -> Digest | None:

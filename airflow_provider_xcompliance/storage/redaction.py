@@ -22,8 +22,13 @@ _SECRETS = (
         ),
         r"\1***",
     ),
+    (re.compile(r"(<(?:SecretAccessKey|SessionToken)>)[^<]+"), r"\1***"),
     (re.compile(r"(?i)\b(bearer|basic|sharedkey)\s+[\w+/=.:~-]{16,}"), r"\1 ***"),
 )
+
+
+# Whole requests and answers, which google-auth adds to records for handlers that write JSON.
+_EXTRAS = {"httpRequest", "httpResponse"}
 
 
 class _SecretsFilter(logging.Filter):
@@ -33,6 +38,8 @@ class _SecretsFilter(logging.Filter):
             # Texts of exceptions hold URLs too, and a handler would print them after this.
             text += "\n" + "".join(traceback.format_exception(*record.exc_info))
             record.exc_info = record.exc_text = None
+        for extra in _EXTRAS & vars(record).keys():
+            delattr(record, extra)
         for pattern, replacement in _SECRETS:
             text = pattern.sub(replacement, text)
         record.msg, record.args = text, None
@@ -40,6 +47,10 @@ class _SecretsFilter(logging.Filter):
 
 
 _FILTER = _SecretsFilter()
+
+# These speak already while a client is made, if its connection has to fetch credentials.
+for _name in ("botocore.auth", "botocore.endpoint", "botocore.parsers"):
+    logging.getLogger(_name).addFilter(_FILTER)
 
 
 def shield() -> None:

@@ -82,9 +82,14 @@ class JobStatusTrigger(BaseTrigger):
 
     async def on_kill(self) -> None:
         """Cancel the job, since a user does not want the task to go on."""
-        if self.cancel_on_kill:
+        if not self.cancel_on_kill:
+            return
+        try:
             client = await self._client()
             job = await asyncio.to_thread(client.cancel_job, self.job_id)
+        except XComplianceError as error:
+            self.log.warning("%s", error)
+        else:
             self.log.info("Cancelled job %s; it is %s now", job.id, job.status)
 
     async def _client(self) -> XComplianceClient:

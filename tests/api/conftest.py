@@ -24,7 +24,7 @@ SECRETS = {
     "api_key": "consumer-key-of-the-app",
     "api_secret": "consumer/secret+of the app",
 }
-IDS = b"".join(b"%d\n" % (1265324480517361664 + number * 4194304) for number in range(200))
+IDS = b"".join(b"%d\n" % (1265324480517361664 + number * 4194305) for number in range(200))
 
 
 @dataclass

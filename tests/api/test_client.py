@@ -15,6 +15,7 @@ from airflow_provider_xcompliance.api.client import XComplianceClient, retry_wai
 from airflow_provider_xcompliance.api.jobs import Job
 from airflow_provider_xcompliance.api.transport import Credentials, Transport
 from airflow_provider_xcompliance.api.urls import Flow, UrlPolicy
+from tests.servers.recording_proxy import Trickle
 
 BIG = b"".join(b"%d\n" % (1265324480517361664 + number) for number in range(35_000))
 RESULT = b'{"id":"1","action":"delete"}\n{"id":"2","action":"delete"}\n'
@@ -158,7 +159,7 @@ def test_a_rate_limit_is_waited_out_by_the_servers_clock(session: Any, endpoint:
     session.upload(job)
     session.download(session.client.get_job(job.id))
     assert len(session.sleeps) == 1
-    assert 100 <= session.sleeps[0] <= 109
+    assert 100 <= session.sleeps[0] <= 106
     assert count(session, endpoint) >= 2
 
 
@@ -192,15 +193,18 @@ RATE_LIMITED = errors.RateLimitedError("x", wait_seconds=100)
         (errors.NetworkError("x", delivered=True), 1, True, (1, 2)),
         (errors.NetworkError("x", delivered=True), 1, False, None),
         (errors.NetworkError("x", delivered=False), 1, False, (1, 2)),
-        (RATE_LIMITED, 1, True, (101, 106)),
-        (RATE_LIMITED, 1, False, (101, 106)),
-        (errors.RateLimitedError("x"), 2, False, (2, 4)),
+        (RATE_LIMITED, 1, True, (100, 105)),
+        (RATE_LIMITED, 1, False, (100, 105)),
+        (errors.RateLimitedError("x"), 2, False, (2, 4.2)),
+        (errors.RateLimitedError("x", wait_seconds=0), 1, True, (1, 2.1)),
+        (errors.RateLimitedError("x", wait_seconds=199), 1, True, (199, 200)),
         (errors.RateLimitedError("x", wait_seconds=201), 1, True, None),
         (errors.UsageCappedError("x"), 1, True, None),
         (errors.UrlExpiredError("x"), 1, True, None),
         (errors.AuthenticationError("x"), 1, True, None),
         (errors.InvalidRequestError("x"), 1, True, None),
         (errors.DeadlineError("x"), 1, True, None),
+        (errors.CertificateError("x"), 1, True, None),
     ],
 )
 def test_how_long_to_wait_before_trying_again(
@@ -353,6 +357,58 @@ def test_an_upload_that_broke_is_not_repeated_after_its_window(session: Any, flo
     with pytest.raises(errors.UrlExpiredError, match="create a new job"):
         session.upload(job)
     assert count(session, "upload") == 2
+
+
+class Clock:
+    """Seconds that pass only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@WAYS
+def test_an_upload_has_a_deadline_for_the_whole(session: Any, way: str) -> None:
+    job, clock = new_job(session, way), Clock()
+    session.emulator.add_fault("reset", endpoint=body_endpoint(way), times=0)
+    session.on_sleep = lambda: setattr(clock, "now", clock.now + 500)
+    expected = (
+        (errors.DeadlineError, f"upload to job {job.id}: not done within 0.3 hours")
+        if way == "resumable"
+        else (errors.UrlExpiredError, "15 minutes")
+    )
+    with pytest.raises(expected[0], match=expected[1]):
+        session.upload(job, client=session.new_client(clock=clock, max_transfer_seconds=1000))
+    assert count(session, body_endpoint(way)) == 2
+
+
+@pytest.mark.parametrize("way", ["current", "legacy"])
+def test_only_an_upload_that_can_be_resumed_may_outlast_the_window(session: Any, way: str) -> None:
+    clock = Clock()
+    session.emulator.add_fault("reset", endpoint="upload", times=1)
+    session.on_sleep = lambda: setattr(clock, "now", 901)
+    with pytest.raises(errors.UrlExpiredError, match="15 minutes"):
+        session.upload(new_job(session, way), client=session.new_client(clock=clock))
+    job = session.client.list_jobs("tweets")[0]
+    session.emulator.set_job(job.id, "failed")
+    session.emulator.add_fault("reset", endpoint="resumable_put", times=1)
+    session.upload(new_job(session, "resumable"), client=session.new_client(clock=clock))
+
+
+def test_an_answer_that_trickles_holds_nobody_for_ever(tmp_path: Path) -> None:
+    server = Trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", 0.01)
+    policy = UrlPolicy(server.url)
+    transport = Transport(policy, Credentials("b"), timeout_seconds=0.04)
+    sleeps: list[float] = []
+    client = XComplianceClient(transport, policy, sleep=sleeps.append)
+    try:
+        with pytest.raises(errors.NetworkError, match="did not go on in time"):
+            client.get_job("1")
+    finally:
+        server.close()
+    assert (server.requests, len(sleeps)) == (5, 4)
 
 
 def test_a_job_that_was_cancelled_meanwhile_is_told(session: Any) -> None:
@@ -666,7 +722,7 @@ def test_a_job_that_is_not_complete_has_no_result(session: Any, status: str, wor
 
 def test_a_download_has_a_deadline_for_the_whole(session: Any) -> None:
     ticks = iter(range(0, 10**9, 1800))
-    slow = session.new_client(max_download_seconds=3600, clock=lambda: next(ticks))
+    slow = session.new_client(max_transfer_seconds=3600, clock=lambda: next(ticks))
     job = session.complete(BIG_RESULT * 3)
     with pytest.raises(
         errors.DeadlineError, match=r"download the results of job .* not done within 1.0 hours"

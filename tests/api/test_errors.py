@@ -3,7 +3,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_xcompliance.api.errors import NetworkError, RateLimitedError, one_line
+from airflow_provider_xcompliance.api.errors import (
+    TRANSIENT_ERRORS,
+    CertificateError,
+    NetworkError,
+    RateLimitedError,
+    one_line,
+)
 
 
 def test_errors_survive_pickling_with_what_they_know() -> None:
@@ -11,6 +17,10 @@ def test_errors_survive_pickling_with_what_they_know() -> None:
     limited = pickle.loads(pickle.dumps(RateLimitedError("x", wait_seconds=5, reset_at=reset)))
     assert (str(limited), limited.wait_seconds, limited.reset_at) == ("x", 5, reset)
     assert pickle.loads(pickle.dumps(NetworkError("x", delivered=False))).delivered is False
+
+
+def test_a_certificate_that_is_not_trusted_passes_no_more_than_a_wrong_setting() -> None:
+    assert not issubclass(CertificateError, TRANSIENT_ERRORS)
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,17 @@ def test_a_reset_that_cannot_be_read_is_none(reset: str) -> None:
     assert error.wait_seconds is error.reset_at is None
 
 
+@pytest.mark.parametrize(
+    ("seconds", "is_believed"), [(900, True), (86_400, True), (200_000, False), (8e9, False)]
+)
+def test_a_reset_that_cannot_be_true_is_none(seconds: float, is_believed: bool) -> None:
+    reset = str(int(NOON.timestamp() + seconds))
+    error = refusal(response(429, Date=format_datetime(NOON, usegmt=True), x_rate_limit_reset=reset))
+    assert isinstance(error, errors.RateLimitedError)
+    assert error.wait_seconds == (seconds if is_believed else None)
+    assert ("cannot be true" in str(error)) is not is_believed
+
+
 def test_a_reset_that_is_over_needs_no_wait() -> None:
     error = refusal(response(429, Date=format_datetime(NOON, usegmt=True), x_rate_limit_reset="5"))
     assert isinstance(error, errors.RateLimitedError)

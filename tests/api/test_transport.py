@@ -1,8 +1,10 @@
+import http.client
 import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from airflow_provider_xcompliance.api.errors import InvalidRequestError, NetworkError, UrlRefusedError
+from airflow_provider_xcompliance.api.errors import (
+    TRANSIENT_ERRORS,
+    CertificateError,
+    InvalidRequestError,
+    NetworkError,
+    UrlRefusedError,
+)
 from airflow_provider_xcompliance.api.messages import Auth, FileSlice, Request
 from airflow_provider_xcompliance.api.transport import Credentials, Transport
 from airflow_provider_xcompliance.api.urls import UrlPolicy
+from tests.servers.recording_proxy import Trickle
 
 BEARER = "AAAAbearer%2Ftoken"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -236,6 +245,82 @@ def test_an_answer_without_end_is_read_up_to_a_limit(serve: Callable[..., Any]) 
     assert len(transport(server.url).send(get(server.url + "/x")).body) == 32_000_000
 
 
+# Deadlines
+
+HEAD = b"HTTP/1.1 200 OK\r\nX-Slow: "
+BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"
+
+
+@pytest.fixture
+def trickle() -> Iterator[Callable[..., Trickle]]:
+    """Start servers that never come to an end."""
+    servers: list[Trickle] = []
+
+    def start(reply: bytes, takes: int | None = None) -> Trickle:
+        servers.append(Trickle(reply, 0.02, takes))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.mark.parametrize("reply", [b"", b"HTTP/1.1 ", HEAD, BODY], ids=["nothing", "status", "head", "body"])
+def test_an_answer_that_trickles_is_given_up(trickle: Callable[..., Trickle], reply: bytes) -> None:
+    server = trickle(reply)
+    begun = time.monotonic()
+    error = failure(server.url, timeout_seconds=0.1)
+    # No single read took so long: the whole did.
+    assert 0.5 <= time.monotonic() - begun < 5
+    assert "did not go on in time" in str(error)
+    assert error.delivered
+    assert server.requests == 1
+
+
+def test_the_time_for_a_whole_exchange_can_be_said(trickle: Callable[..., Trickle]) -> None:
+    server = trickle(BODY)
+    with pytest.raises(NetworkError, match="did not go on in time"):
+        transport(server.url, timeout_seconds=9999).send(get(server.url + "/x"), within=0.2)
+
+
+def test_a_stream_that_trickles_is_given_up(trickle: Callable[..., Trickle]) -> None:
+    server = trickle(BODY)
+    with (
+        pytest.raises(NetworkError, match="did not go on in time"),
+        transport(server.url).stream(get(server.url + "/x"), within=0.3) as (_, blocks),
+    ):
+        assert all(blocks)
+
+
+def test_an_upload_that_trickles_is_given_up(trickle: Callable[..., Trickle], tmp_path: Path) -> None:
+    server = trickle(b"", takes=65_536)
+    ids = tmp_path / "ids"
+    with ids.open("wb") as file:
+        file.truncate(1 << 30)
+    request = Request("upload", "PUT", server.url + SIGNED, Auth.NONE, body=FileSlice(ids, 0, 1 << 30))
+    with pytest.raises(NetworkError, match="did not go on in time") as caught:
+        transport(server.url).send(request, within=0.3)
+    assert caught.value.delivered
+
+
+def test_an_exchange_for_a_bearer_has_time_of_its_own(serve: Callable[..., Any]) -> None:
+    token = b'{"token_type":"bearer","access_token":"AAA"}'
+    server = serve(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(token), token), OK)
+    sender = Transport(UrlPolicy(server.url), Credentials(api_key="k", api_secret="s"))
+    with sender.stream(get(server.url + "/x"), within=5) as (head, blocks):
+        assert (head.status, b"".join(blocks)) == (200, b"{}")
+
+
+def test_connections_are_kept(emulator: Any) -> None:
+    sender = transport(emulator.url)
+    request = get(f"{emulator.url}/2/compliance/jobs?type=tweets")
+    for _ in range(3):
+        sender.send(request)
+    pools = sender._session.get_adapter(emulator.url).poolmanager.pools
+    (pool,) = [pools[key] for key in pools.keys()]  # noqa: SIM118 - these are no dictionary
+    assert (pool.num_connections, pool.num_requests) == (1, 3)
+
+
 # TLS and proxies
 
 
@@ -269,12 +354,17 @@ def _certificate(directory: Path) -> tuple[ssl.SSLContext, Path]:
     return context, pem
 
 
-def test_a_certificate_that_is_not_trusted_gets_no_request(serve: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_certificate_that_is_not_trusted_gets_no_request(
+    serve: Callable[..., Any], tmp_path: Path, assert_no_secret: Callable[..., None]
+) -> None:
     server = serve(OK, context=_certificate(tmp_path)[0])
-    error = failure(server.url)
-    assert "its certificate is not trusted" in str(error)
-    assert "'ca_bundle'" in str(error)
-    assert not error.delivered
+    request = get(server.url + "/x?token=abcdefghijklmnop")
+    with pytest.raises(
+        CertificateError, match=r"127.0.0.1: its certificate is not trusted \(self.signed.*'ca_bundle'"
+    ) as caught:
+        transport(server.url).send(request)
+    assert not isinstance(caught.value, TRANSIENT_ERRORS)
+    assert_no_secret(caught.value, BEARER, "abcdefghijklmnop")
     assert server.requests == []
 
 
@@ -332,7 +422,7 @@ def test_key_and_secret_are_exchanged_once_and_the_token_is_told_for_masking(
     server = serve(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(token), token), OK)
     told: list[str] = []
     credentials = Credentials(api_key="k:/", api_secret="s +")
-    sender = Transport(UrlPolicy(server.url), credentials, on_token=told.append)
+    sender = Transport(UrlPolicy(server.url), credentials, on_secret=told.append)
     for _ in range(2):
         sender.send(get(server.url + "/x"))
     exchange, *others = server.requests
@@ -340,7 +430,31 @@ def test_key_and_secret_are_exchanged_once_and_the_token_is_told_for_masking(
     assert b"Authorization: Basic ayUzQSUyRjpzJTIwJTJC\r\n" in exchange
     assert exchange.endswith(b"\r\n\r\ngrant_type=client_credentials")
     assert all(b"Authorization: Bearer AAA%2F\r\n" in request for request in others)
-    assert (len(others), told) == (2, ["AAA%2F"])
+    assert (len(others), told) == (2, ["ayUzQSUyRjpzJTIwJTJC", "AAA%2F"])
+
+
+def test_what_gives_access_in_a_url_is_told_once_before_it_is_used(serve: Callable[..., Any]) -> None:
+    server = serve(OK)
+    told: list[str] = []
+    sender = Transport(UrlPolicy(server.url), Credentials(BEARER), on_secret=told.append)
+    told_at_request: list[list[str]] = []
+    for query in (
+        "token=one%2Fone&x=public",
+        "token=one%2Fone",
+        "X-Goog-Signature=two&upload_id=three",
+        "a=b",
+    ):
+        sender.send(get(f"{server.url}/x?{query}", Auth.NONE))
+        told_at_request.append(list(told))
+    one = ["one%2Fone", "one/one"]
+    assert told_at_request == [one, one, [*one, "two", "three"], [*one, "two", "three"]]
+
+
+def test_a_secret_that_was_used_before_is_not_quoted_either(serve: Callable[..., Any]) -> None:
+    server = serve(OK)
+    sender = transport(server.url)
+    sender.send(get(server.url + "/x?token=abc%2Fdef", Auth.NONE))
+    assert sender.send(get(server.url + "/y")).quote("abc%2Fdef, abc/def and " + BEARER) == "***, *** and ***"
 
 
 # Logs
@@ -371,3 +485,22 @@ def test_a_server_that_echoes_the_request_is_not_quoted(serve: Callable[..., Any
     answer = transport(server.url).send(get(url))
     said = answer.quote(f"Bearer {BEARER} at {url}, token abcdef/ghijklmnop, short")
     assert said == f"Bearer *** at {server.url}/x?*** token ***, short"
+
+
+@pytest.mark.parametrize("way", ["direct", "proxy"])
+def test_http_clients_own_debugging_prints_nothing(
+    serve: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    way: str,
+) -> None:
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    if way == "direct":
+        context, pem = _certificate(tmp_path)
+        server = serve(OK, context=context)
+        transport(server.url, ca_bundle=str(pem)).send(get(server.url + "/x?token=abcdefghijklmnop"))
+    else:
+        monkeypatch.setenv("https_proxy", serve(b"HTTP/1.1 502 X\r\nContent-Length: 0\r\n\r\n").url)
+        failure("https://api.x.com")
+    assert capfd.readouterr() == ("", "")

@@ -8,7 +8,7 @@ from urllib3.util import parse_url
 
 from airflow_provider_xcompliance.api.errors import UrlRefusedError
 from airflow_provider_xcompliance.api.jobs import Job
-from airflow_provider_xcompliance.api.urls import Flow, UrlPolicy
+from airflow_provider_xcompliance.api.urls import Flow, UrlPolicy, secrets_of
 
 JOB = Job(id="17", type="tweets", status="created")
 UPLOAD = "/2/compliance/jobs/17/upload?token=t"
@@ -171,3 +171,17 @@ def test_no_url_gets_past_the_list_of_hosts_however_it_is_read(scheme: str, host
     except LocationParseError:
         return
     assert (second.scheme, second.host, second.auth) == ("https", origin.host, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "secrets"),
+    [
+        ("", []),
+        ("?token=", []),
+        ("?compliance_job.fields=id&token=a%2Fb", ["a%2Fb", "a/b"]),
+        ("?X-Goog-Date=1&X-Goog-Signature=ab&upload_id=c", ["ab", "ab", "c", "c"]),
+        ("?TOKEN=a#token=b", ["a", "a"]),
+    ],
+)
+def test_what_gives_access_stands_in_the_query(query: str, secrets: list[str]) -> None:
+    assert list(secrets_of(f"https://api.x.com/2/x{query}")) == secrets

@@ -210,6 +210,9 @@ def test_a_changed_byte_is_refused_or_leaves_as_many_records(
         (RECORD.replace(b"}", b',"created_at":"yesterday"}'), 1),
         (b'{"id":"12"}', 1),
         (b"\xef\xbb\xbf" + RECORD, 1),
+        (RECORD + b"\n" + RECORD.replace(b"}", b',"x":"\xff"}'), 2),
+        (RECORD + b"\n" + RECORD.replace(b"}", b',"\xff":1}'), 2),
+        (RECORD + b"\n" + RECORD.replace(b"}", b',"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), 2),
     ],
 )
 def test_a_line_that_is_no_record_is_refused_with_its_number(content: bytes, line: int) -> None:

@@ -244,12 +244,12 @@ class TestPlan:
 
     def test_it_is_shown_as_a_table(self) -> None:
         assert list(plan_of([replace(GOOD, submitted=1_000_000), USERS]).lines()) == [
-            "job type  results  submitted  removals  share  location scrubs  to fetch again  errors  unknown"
+            "job type  results  submitted  removals  share  location scrubs  re-fetch  errors  unknown"
             "  repeated",
-            "tweets          1  1,000,000        40  0.00%                0               3       2        0"
+            "tweets          1  1,000,000        40  0.00%                0         3       2        0"
             "         0",
-            "users           1        100         5  5.00%                0               0       2        0"
+            "users           1        100         5  5.00%                0         0       2        0"
             "         0",
-            "all             2  1,000,100        45  0.00%                0               3       4        0"
+            "all             2  1,000,100        45  0.00%                0         3       4        0"
             "         0",
         ]

@@ -1,4 +1,5 @@
 import io
+from decimal import Decimal
 from itertools import count
 
 import pytest
@@ -11,8 +12,8 @@ from airflow_provider_xcompliance.archive.ids import MAX_BAD, MAX_SHOWN, IdReade
 ID = b"1265324480517361664"
 
 
-def read(content: bytes) -> tuple[bytes, IdReader]:
-    reader = IdReader(io.BytesIO(content), "ids.csv")
+def read(content: bytes, *, allow_rounded: bool = False) -> tuple[bytes, IdReader]:
+    reader = IdReader(io.BytesIO(content), "ids.csv", allow_rounded=allow_rounded)
     return b"".join(reader), reader
 
 
@@ -90,7 +91,7 @@ def test_the_reader_agrees_with_the_obvious_rules(block_bytes: int, content: byt
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "_BLOCK_BYTES", block_bytes)
         try:
-            clean, reader = read(content)
+            clean, reader = read(content, allow_rounded=True)
         except InvalidIdsError as error:
             numbers = [int(line.split(":")[1]) for line in error.lines]
             assert bad[:MAX_SHOWN] == numbers
@@ -140,7 +141,16 @@ def test_what_is_harmless_is_cleaned_away_and_counted(content: bytes, cleaned: d
         (b"1_000", "'1_000'"),
         (b"+5", "'+5'"),
         (b"\x1b[31m", r"'\x1b[31m'"),
+        (b"\x1f\x8b\x08\x00", "'\\x1f�\\x08\\x00' (gzip; let the file's name end in .gz)"),
+        (b"PK\x03\x04", "'PK\\x03\\x04' (a spreadsheet or a zip archive; export the column as text)"),
+        (b"\xef\xbb\xbf12", "'\\ufeff12' (a byte order mark inside the file; join files without theirs)"),
+        (
+            b"https://x.com/a/status/12",
+            "'https://x.com/a/status/12' (a link; give the number at its end alone)",
+        ),
+        (b"@name", "'@name' (a user's name; give the number that is the user's id)"),
         (b"x" * 1000, repr("x" * 40)),
+        (b"\x01" * 1000, repr("\x01" * 10)),
         (("é" * 1000).encode(), repr("é" * 40) + " (not ASCII; an id has the digits 0 to 9 alone)"),
     ],
 )
@@ -198,7 +208,7 @@ class Endless:
     [
         (b"x\n", "and the rest was not read"),
         (bytes(range(256)), "not a decimal id"),
-        (b"1", "ids.csv:1: a line of more than 1,048,576 bytes; this is no file of ids"),
+        (b"1", "ids.csv:1: a line of more than 1,048,576 bytes; this is no file of ids, one on a line"),
         (b"\x00", "ids.csv:1: a line of more than 1,048,576 bytes; this is no file of ids"),
     ],
 )
@@ -211,48 +221,72 @@ def test_reading_what_is_no_file_of_ids_comes_to_an_end(unit: bytes, expected: s
     assert source.bytes <= 2 * MAX_BAD * len(unit) + 3 * (1 << 20)
 
 
-def rounded_by(way: str) -> list[int]:
-    genuine = [1_265_324_480_517_361_664 + step * 7_919_111_333 for step in range(1, 31)]
-    return {
-        "genuine": genuine,
-        "double": [int(float(number)) for number in genuine],
-        "JavaScript": [number // 100 * 100 for number in genuine],
-        "spreadsheet": [number // 10_000 * 10_000 for number in genuine],
+def rounded_by(way: str, first: int = 1_265_324_480_517_361_664) -> list[int]:
+    numbers = [first + step * 7_919_111_333 for step in range(1, 31)]
+    rounded = {
+        "nothing": int,
+        "double": lambda number: int(float(number)),
+        "JavaScript": lambda number: int(Decimal(repr(float(number)))),
+        "spreadsheet": lambda number: int(Decimal(f"{number:.14e}")),
     }[way]
+    return [rounded(number) for number in numbers]
 
 
 def text(numbers: list[int]) -> bytes:
     return b"".join(b"%d\n" % number for number in numbers)
 
 
+OF_2014 = 450_000_000_000_000_003
+
+
 @pytest.mark.parametrize(
-    ("way", "mark"),
-    [("double", "are multiples of 256"), ("JavaScript", "end in 00"), ("spreadsheet", "end in 00")],
+    ("numbers", "mark"),
+    [
+        (rounded_by("double"), "are multiples of 256, as if a floating-point number"),
+        (rounded_by("JavaScript"), "end in 00, as if JavaScript"),
+        (rounded_by("spreadsheet"), "end in 000, as if a spreadsheet"),
+        (rounded_by("double", OF_2014), "fit into a double, as if a floating-point number"),
+        (rounded_by("JavaScript", OF_2014), "are as JavaScript writes a double, as if JavaScript"),
+        (rounded_by("spreadsheet", OF_2014), "end in 000, as if a spreadsheet"),
+        (
+            rounded_by("double", OF_2014)[:15] + rounded_by("double")[:15],
+            "fit into a double, as if a floating-",
+        ),
+    ],
 )
-def test_a_file_whose_large_ids_were_all_rounded_is_suspicious(way: str, mark: str) -> None:
-    content = text([12, 34, *rounded_by(way)])
+def test_a_file_whose_large_ids_were_all_rounded_is_refused(numbers: list[int], mark: str) -> None:
+    content = text([12, 34, *numbers, 9_007_199_254_740_991])
+    error = refusal(content)
 
-    clean, reader = read(content)
-
-    assert clean == content
-    assert reader.suspicion() == (
-        f"ids.csv: all of its 30 ids above 2^53 {mark}; if a program rounded them, they are ids of others "
-        "now, and the column has to be exported as text"
+    assert str(error).startswith(f"ids.csv: all of its 30 ids above 2^53 {mark}")
+    assert str(error).endswith(
+        "had rounded them; then they are ids of others now: export the column as text. If they are as X gave "
+        "them, set allow_rounded_ids=True"
     )
+    assert read(content, allow_rounded=True)[0] == content
 
 
 @pytest.mark.parametrize(
     "numbers",
     [
-        rounded_by("genuine"),
+        rounded_by("nothing"),
         rounded_by("double")[:19],
+        rounded_by("double")[:19] * 2,
         [*rounded_by("double"), 1_265_324_480_517_361_665],
         [number * 100 for number in range(1, 50)],
     ],
-    ids=["genuine", "too few to tell", "one is not rounded", "small"],
+    ids=["genuine", "too few to tell", "too few, repeated", "one is not rounded", "small"],
 )
-def test_ids_that_may_be_genuine_are_not_suspicious(numbers: list[int]) -> None:
-    assert read(text(numbers))[1].suspicion() == ""
+def test_ids_that_may_be_genuine_are_accepted(numbers: list[int]) -> None:
+    assert read(text(numbers))[0] == text(numbers)
+
+
+def test_twenty_ids_are_enough_to_tell() -> None:
+    assert "all of its 20 ids above" in str(refusal(text(rounded_by("double")[:20])))
+
+
+def test_bad_lines_are_told_before_rounding() -> None:
+    assert str(refusal(b"x\n" + text(rounded_by("double")))) == "ids.csv:1: not a decimal id: 'x'"
 
 
 def test_clean_and_crlf_files_are_not_looked_at_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
@@ -22,6 +23,22 @@ def test_an_aws_connection_becomes_a_client(moto_s3, connect):
     client = get_storage_client(f"s3://{bucket}/key", "store")
 
     assert bucket in [each["Name"] for each in client.list_buckets()["Buckets"]]
+
+
+@pytest.mark.parametrize(
+    ("uri", "module", "hook", "parameter"),
+    [
+        ("gs://b/k", "airflow.providers.google.cloud.hooks.gcs", "GCSHook", "gcp_conn_id"),
+        ("azure://c/k", "airflow.providers.microsoft.azure.hooks.wasb", "WasbHook", "wasb_conn_id"),
+    ],
+)
+def test_the_hook_of_the_store_makes_the_client(uri, module, hook, parameter, monkeypatch):
+    # A stub: these two providers bring more than a hundred packages.
+    stub = ModuleType(module)
+    setattr(stub, hook, lambda **given: SimpleNamespace(get_conn=lambda: given))
+    monkeypatch.setitem(sys.modules, module, stub)
+
+    assert get_storage_client(uri, "store") == {parameter: "store"}
 
 
 @pytest.mark.parametrize(
