@@ -14,14 +14,11 @@ import msgspec
 from airflow_provider_xcompliance import storage
 from airflow_provider_xcompliance.archive.events import Event, EventCounts, InvalidEventsError, read_events
 from airflow_provider_xcompliance.archive.guards import Count, JobType, Result
-from airflow_provider_xcompliance.storage import Digest, StorageError
+from airflow_provider_xcompliance.storage import Digest, MissingError
 from airflow_provider_xcompliance.transfer import manifest_uri
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
-
-#: What storage says of a file that is not there.
-_MISSING = ("there is no such object", "No such file or directory")
 
 # More than any manifest has; what is larger is something else.
 _MAX_MANIFEST_BYTES = 16 << 20
@@ -198,7 +195,5 @@ def _unless_missing(message: str) -> Iterator[None]:
     """Say what it means that a file is missing; other failures of a store may pass, and stay as they are."""
     try:
         yield
-    except StorageError as error:
-        if not str(error).endswith(_MISSING):
-            raise
+    except MissingError:
         raise InvalidResultError(message) from None

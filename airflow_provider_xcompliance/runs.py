@@ -67,12 +67,14 @@ def parts_of(source: str | Sequence[str], destination: str) -> list[Part]:
 
     :param source: one file, or a list
     :param destination: of the one file's events; for a list a folder, in which they are numbered in its order
-    :raises ValueError: if there is no source
+    :raises ValueError: if there is no source, or if one is no text
     """
     if isinstance(source, str):
         return [Part(source, destination)]
     if not source:
         raise ValueError("source: the list holds no file of ids")
+    if wrong := [uri for uri in source if not isinstance(uri, str)]:
+        raise ValueError(f"source: not a URI or path: {str(wrong[0])[:40]!r}; give one list of them")
     folder = destination.rstrip("/")
     return [Part(uri, f"{folder}/part-{number:04}.ndjson") for number, uri in enumerate(source, start=1)]
 
@@ -205,6 +207,7 @@ class JobRun:
         return transfer.land_results(
             self.client,
             job,
+            self.job_type,
             part.destination,
             self.destination_client,
             ids=ids,
@@ -228,7 +231,7 @@ class JobRun:
 
     def _manifest(self, part: Part) -> dict[str, Any] | None:
         """Return the manifest of events that landed for a job like those of this run."""
-        manifest = transfer.read_json(transfer.manifest_uri(part.destination), self.destination_client) or {}
+        manifest = transfer.find_json(transfer.manifest_uri(part.destination), self.destination_client)
         is_alike = manifest.get("job_type") == self.job_type and manifest.get("control_ids") == list(
             self.control_ids
         )

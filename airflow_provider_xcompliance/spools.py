@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 from airflow_provider_xcompliance.storage import StorageError
 
 _PREFIX, _LOCK = "xcompliance-", "lock"
+
+# Making a directory and locking it takes milliseconds.
+_LOCKED_WITHIN_SECONDS = 3600.0
 
 # Where nobody can say how much will come.
 _LEAVE_FREE_BYTES = 256 << 20
@@ -62,16 +66,30 @@ def require_room(directory: Path, to_come: int | None) -> None:
 @contextmanager
 def _held(lock: Path) -> Iterator[None]:
     """Hold a lock that the system takes away from a process that is killed."""
-    with lock.open("xb") as file:
+    # Under its own name only once it is held: till then, it would look like that of an orphan.
+    unheld = lock.with_suffix(".new")
+    with unheld.open("xb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        unheld.rename(lock)
         yield
 
 
 def _remove_orphans() -> None:
     """Remove what killed processes of this user left: ids and events are nothing to leave lying about."""
     for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        # Another process may be removing it too; and one that was just made has no lock for a moment.
-        with suppress(OSError), (directory / _LOCK).open("rb") as lock:
+        # Another process may be removing it too.
+        with suppress(OSError):
             if directory.lstat().st_uid == os.getuid():
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(directory)
+                _remove_orphan(directory)
+
+
+def _remove_orphan(directory: Path) -> None:
+    lock = directory / _LOCK
+    if not lock.exists():
+        # Killed before it had one; or just made, and about to have one.
+        if directory.lstat().st_mtime < time.time() - _LOCKED_WITHIN_SECONDS:
+            shutil.rmtree(directory)
+        return
+    with lock.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(directory)

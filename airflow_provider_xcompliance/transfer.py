@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from airflow_provider_xcompliance.archive.ids import MAX_ID_BYTES, IdReader, Inv
 from airflow_provider_xcompliance.archive.lines import line_blocks
 from airflow_provider_xcompliance.archive.repetitions import drop_repeated
 from airflow_provider_xcompliance.spools import require_room, spool_directory, spool_file
-from airflow_provider_xcompliance.storage import Digest, StorageError
+from airflow_provider_xcompliance.storage import Digest, MissingError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def upload(
     with spool_ids(source, source_client, control_ids=control_ids, allow_rounded=allow_rounded) as spool:
         job = get_job(client, job_id)
         record = {"job_id": job.id, "job_type": job.type, **spool.to_dict()}
-        record_uri = f"{source}.upload.json"
+        record_uri = _record_uri(source)
         already_accepted = job.status in (JobStatus.IN_PROGRESS, JobStatus.COMPLETE)
         if already_accepted:
             _require_recorded(record, record_uri, source_client)
@@ -203,19 +203,30 @@ def download(
     require_control_ids(control_ids)
     job = get_job(client, job_id)
     with ExitStack() as stack:
-        spool = None
+        spool, job_type = None, job.type
         if submitted:
+            record = find_json(_record_uri(submitted), submitted_client)
+            if record.get("job_id") == job.id:
+                job_type = str(record.get("job_type"))
             # They were accepted when they were sent, so it is too late to doubt them.
             ids = spool_ids(submitted, submitted_client, control_ids=control_ids, allow_rounded=True)
             spool = stack.enter_context(ids)
         return land_results(
-            client, job, destination, destination_client, ids=spool, control_ids=control_ids, replace=replace
+            client,
+            job,
+            job_type,
+            destination,
+            destination_client,
+            ids=spool,
+            control_ids=control_ids,
+            replace=replace,
         )
 
 
 def land_results(
     client: XComplianceClient,
     job: Job,
+    job_type: str,
     destination: str,
     destination_client: Any = None,
     *,
@@ -223,7 +234,18 @@ def land_results(
     control_ids: Sequence[str],
     replace: bool,
 ) -> dict[str, Any]:
-    """Do what :func:`download` does, of a job and with ids that are at hand."""
+    """
+    Do what :func:`download` does, of a job and with ids that are at hand.
+
+    :param job_type: what the job was created for
+    :raises ServerError: if X says that it is of another type
+    """
+    if job.type != job_type:
+        # Believed, ids of posts would be taken for those of users.
+        raise ServerError(
+            f"job {job.id}: X says that it is about {one_line(job.type)}, but its ids are {job_type}; try "
+            "again later"
+        )
     with spool_directory() as directory:
         spool = spool_file(directory, "events")
         progress = _Progress(f"downloading the results of job {job.id}")
@@ -236,6 +258,10 @@ def land_results(
     log.info("job %s: %s at %s", job.id, "landed" if created else "already there", manifest["destination"])
     log.info("job %s: %d events %s", job.id, manifest["events"], manifest["actions"])
     return receipt_of(manifest, destination, created=created)
+
+
+def _record_uri(source: str) -> str:
+    return f"{source}.upload.json"
 
 
 def manifest_uri(destination: str) -> str:
@@ -342,23 +368,36 @@ def land_json(spool: Path, content: dict[str, Any], uri: str, client: Any) -> No
 
     :param spool: a local file to write it to first
     """
+    spool.touch(mode=0o600)
     spool.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
     storage.land(spool, storage.digest_of(str(spool)), uri, client, replace=True)
 
 
 def read_json(uri: str, client: Any) -> dict[str, Any] | None:
-    """Read a small JSON document; None if there is none that can be read."""
+    """
+    Read a small JSON document.
+
+    :return: None if there is none, or it is something else
+    :raises StorageError: if it cannot be read
+    """
     try:
         with storage.open_source(uri, client) as file:
             return msgspec.json.decode(file.read(_MAX_JSON_BYTES), type=dict[str, Any])
-    except (StorageError, msgspec.DecodeError, UnicodeDecodeError):
+    except (MissingError, msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def find_json(uri: str, client: Any) -> dict[str, Any]:
+    """Read a small JSON document; nothing if there is none that can be read, for whatever reason."""
+    with suppress(StorageError):
+        return read_json(uri, client) or {}
+    return {}
 
 
 @contextmanager
 def _recorded(spool: IdSpool, record: dict[str, Any], uri: str, client: Any) -> Iterator[None]:
     """Record what is sent meanwhile; whether it was, only X can tell."""
-    before = read_json(uri, client) or {}
+    before = find_json(uri, client)
     # A run that was thought dead may be sending other ids, and then nobody knows whose have arrived.
     has_rival = before.get("job_id") == record["job_id"] and before.get("sha256") != record["sha256"]
     _write_record(spool, record | {"sha256": None} if has_rival else record, uri, client)

@@ -111,23 +111,23 @@ class RecordingTransport(Transport):
         super().__init__(policy, credentials)
         self._transcript = transcript
 
-    def send(self, request: Request, progress: Progress | None = None) -> Response:
+    def send(self, request: Request, progress: Progress | None = None, **options: float | None) -> Response:
         """Send a request and read the whole answer."""
         response = None
         self._transcript.begin()
         try:
-            response = super().send(request, progress)
+            response = super().send(request, progress, **options)
             return response
         finally:
             self._transcript.end(request, response)
 
     @contextmanager
-    def stream(self, request: Request) -> Iterator[tuple[Response, Iterator[bytes]]]:
+    def stream(self, request: Request, **options: float) -> Iterator[tuple[Response, Iterator[bytes]]]:
         """Send a request and hand out the answer as it arrives."""
         head = None
         self._transcript.begin()
         try:
-            with super().stream(request) as (head, blocks):
+            with super().stream(request, **options) as (head, blocks):
                 yield head, blocks
         finally:
             self._transcript.end(request, head)

@@ -52,6 +52,7 @@ with DAG(
     guard = GuardEventsOperator(
         task_id="guard",
         events=[run.output for run in runs],
+        control_ids="{{ {'tweets': params.gone_tweets, 'users': params.gone_users} }}",
         max_removal_ratio="{{ params.max_removal_ratio }}",
     )
     chain(runs, guard)

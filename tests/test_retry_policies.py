@@ -49,7 +49,12 @@ class TestDecisions:
 
     @pytest.mark.parametrize(
         "error",
-        [errors.AuthenticationError("x"), errors.UsageCappedError("x"), InvalidIdsError("x"), ValueError("x")],
+        [
+            errors.AuthenticationError("x"),
+            errors.UsageCappedError("x"),
+            InvalidIdsError("x"),
+            ValueError("x"),
+        ],
         ids=lambda error: type(error).__name__,
     )
     def test_what_none_can_cure_fails_at_once(self, error):

@@ -128,6 +128,11 @@ class TestParts:
     def test_each_source_has_its_destination(self, source, destination, parts):
         assert parts_of(source, destination) == parts
 
+    @pytest.mark.parametrize("source", [[["/ids"]], ["/ids", 5], [None, "/ids"]])
+    def test_what_is_no_address_is_an_error(self, source):
+        with pytest.raises(ValueError, match="source: not a URI or path"):
+            parts_of(source, "/out")
+
     @pytest.mark.parametrize("source", [[], (), None])
     def test_no_source_is_an_error(self, source):
         with pytest.raises(ValueError, match="the list holds no file of ids"):

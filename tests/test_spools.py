@@ -1,8 +1,10 @@
+import os
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 
 import pytest
 
@@ -57,13 +59,16 @@ def test_that_of_a_process_at_work_is_left_alone(scratch):
         assert {first, second} == set(scratch.iterdir())
 
 
-def test_one_without_a_lock_is_left_alone(scratch):
-    (scratch / "xcompliance-just-made").mkdir()
+@pytest.mark.parametrize(("age", "is_left"), [(0, True), (3700, False)])
+def test_one_without_a_lock_is_left_alone_for_an_hour(scratch, age, is_left):
+    directory = scratch / "xcompliance-just-made"
+    directory.mkdir()
+    os.utime(directory, times=(time.time() - age,) * 2)
 
     with spool_directory():
         pass
 
-    assert (scratch / "xcompliance-just-made").exists()
+    assert directory.exists() == is_left
 
 
 def test_a_link_leads_to_no_removal_elsewhere(scratch, tmp_path_factory):

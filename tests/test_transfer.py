@@ -312,7 +312,7 @@ class TestUploadAgain:
         if record is not None:
             path.write_bytes(record)
 
-        with pytest.raises(JobStateError, match="ids that no record tells of.*create a new job"):
+        with pytest.raises(JobStateError, match=r"ids that no record tells of.*create a new job"):
             transfer.upload(client, job_id, source)
 
     def test_a_record_of_an_older_job_does_no_harm(self, client: XComplianceClient, tmp_path: Path) -> None:

@@ -169,7 +169,9 @@ def _job_url(base_url: str, job_id: str) -> str:
 
 
 def _seen(job: Job, response: Response) -> Job:
-    return msgspec.structs.replace(job, observed_at=response.server_time)
+    # X's words on why a job failed end up in errors and logs.
+    error = response.quote(job.error) if job.error else None
+    return msgspec.structs.replace(job, error=error, observed_at=response.server_time)
 
 
 def _read(response: Response, shape: type[A], what: str) -> A:

@@ -107,7 +107,8 @@ class JobStatusSensor(BaseSensorOperator):
             JobStatus.EXPIRED: AirflowFailException,
             "timeout": AirflowSensorTimeout,
         }
-        failure = failures.get(str(event.get("status")), AirflowException)
+        other = AirflowFailException if event.get("is_final") else AirflowException
+        failure = failures.get(str(event.get("status")), other)
         raise failure(
             event.get("message") or f"job {self.job_id}: the trigger sent an event that is not known"
         )

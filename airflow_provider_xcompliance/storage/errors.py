@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -11,6 +13,10 @@ T = TypeVar("T")
 
 class StorageError(Exception):
     """A file could not be read or landed."""
+
+
+class MissingError(StorageError):
+    """There is no such file."""
 
 
 class DestinationExistsError(StorageError):
@@ -91,6 +97,8 @@ _REASONS = {
     "NotImplementedError": "this kind of address is not known",
 }
 
+_NONE_THERE = {_NO_OBJECT, os.strerror(errno.ENOENT)}
+
 # Where a store's library puts its code, or the status of the answer.
 _CODE_ATTRIBUTES = ("error_code", "status_code", "code")
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -107,7 +115,8 @@ def explained(what: str, action: Callable[[], T]) -> T:
     except (StorageError, TakenError):
         raise
     except Exception as error:  # noqa: BLE001 - each store's library has errors of its own
-        failure = StorageError(f"{what}: {_reason(error)}")
+        reason = _reason(error)
+        failure = (MissingError if reason in _NONE_THERE else StorageError)(f"{what}: {reason}")
     # Raised out here, so that not even its ``__context__`` leads to a URL, a header or a key.
     raise failure
 

@@ -1,6 +1,9 @@
+from datetime import timedelta
+
 import pytest
 
 from airflow_provider_xcompliance.api.errors import AuthenticationError
+from airflow_provider_xcompliance.api.ownership import Step, job_name
 from airflow_provider_xcompliance.emulator.server import EmulatorServer
 from airflow_provider_xcompliance.get_provider_info import CONNECTION_TYPE
 from airflow_provider_xcompliance.hooks import compliance
@@ -154,6 +157,7 @@ class TestForm:
         bundle = tmp_path / "ca.pem"
         bundle.touch()
         extra = {
+            "owner": "the night shift",
             "allowed_hosts": "uploads.example",
             "timeout_seconds": 7,
             "upload_content_type": "application/octet-stream",
@@ -161,12 +165,82 @@ class TestForm:
         }
         assert extra.keys() == CONNECTION_TYPE["conn-fields"].keys()
 
-        client = hook_for(connect, password="token", extra=extra).client
+        hook = hook_for(connect, password="token", extra=extra)
+        client = hook.client
 
+        assert hook.owner == "the night shift"
         assert client._policy.check("https://uploads.example/x")
         assert client._transport._timeout_seconds == 7
         assert client._upload_content_type == "application/octet-stream"
         assert client._transport._verify == str(bundle)
+
+
+class TestOwner:
+    def test_it_is_the_one_of_the_connection(self, connect):
+        hook = hook_for(connect, password="token", extra={"owner": " the night shift "})
+
+        assert hook.owner == "the night shift"
+        assert hook.job_name("label", "dag") == job_name("label", "the night shift", "dag")
+
+    @pytest.mark.parametrize("extra", [{}, {"owner": ""}, {"owner": None}])
+    def test_else_it_is_the_address_of_this_airflow(self, connect, base_url, extra, caplog, capsys):
+        base_url("https://airflow.example.com/team")
+
+        assert hook_for(connect, password="token", extra=extra).owner == "https://airflow.example.com/team"
+        assert "names no 'owner'" not in caplog.text + capsys.readouterr().out
+
+    @pytest.mark.parametrize("address", ["http://localhost:8080", "http://127.0.0.1:8080", "/"])
+    def test_an_address_that_others_may_have_too_is_warned_of_once(
+        self, connect, base_url, address, caplog, capsys
+    ):
+        base_url(address)
+        hook = hook_for(connect, password="token")
+
+        assert hook.owner == hook.owner == address
+        assert (caplog.text + capsys.readouterr().out).count("give each an 'owner'") == 1
+
+    def test_without_any_address_it_is_nobody_and_warned_of_too(self, connect, base_url, caplog, capsys):
+        base_url("")
+
+        assert hook_for(connect, password="token").owner == ""
+        assert "give each an 'owner'" in caplog.text + capsys.readouterr().out
+
+    @pytest.fixture
+    def base_url(self, monkeypatch):
+        def set_address(address: str) -> None:
+            for section in ("API", "WEBSERVER"):
+                monkeypatch.setenv(f"AIRFLOW__{section}__BASE_URL", address)
+
+        return set_address
+
+
+class TestJobs:
+    def test_a_claim_adopts_a_job_only_while_it_waits_for_its_ids(self, emulator, x_connection):
+        hook = XComplianceHook()
+        name = hook.job_name("by hand", "dag")
+        step, job = hook.claim_job("tweets", name)
+        assert (step, job.name) == (Step.ADOPT, name)
+        assert hook.claim_job("tweets", name)[1].id == job.id
+
+        emulator.set_job(job.id, "in_progress")
+        assert hook.claim_job("tweets", name)[0] is Step.WAIT
+
+        emulator.set_job(job.id, "complete")
+        assert hook.claim_job("tweets", name)[1].id != job.id
+
+    def test_a_run_is_made_of_the_connections_and_knows_what_may_be_replaced(
+        self, connect, x_connection, id_file, tmp_path
+    ):
+        options = {"name_of": str, "reuse_within": timedelta(hours=6)}
+
+        run = XComplianceHook().job_run(
+            "tweets", [str(id_file)], str(tmp_path), if_exists="verify", **options
+        )
+
+        assert [part.destination for part in run.parts] == [f"{tmp_path}/part-0001.ndjson"]
+        assert (run.replace, run.source_client, run.destination_client) == (False, None, None)
+        with pytest.raises(ValueError, match="if_exists must be 'verify' or 'replace', not 'add'"):
+            XComplianceHook().job_run("tweets", str(id_file), "/events", if_exists="add", **options)
 
 
 def test_the_chain_runs_through_the_hook_alone(emulator: EmulatorServer, x_connection, id_file, tmp_path):

@@ -180,6 +180,9 @@ class TestDeferrable:
             "job_id": job_id,
             "xcompliance_conn_id": "xcompliance_default",
             "poll_interval": 60,
+            "for_result": True,
+            "part": 0,
+            "cancel_on_kill": False,
         }
         assert deferred.value.method_name == "execute_complete"
         assert deferred.value.timeout > timedelta(seconds=3600)
@@ -207,7 +210,11 @@ class TestDeferrable:
             ({"status": "failed", "message": "job 1 failed"}, AirflowFailException),
             ({"status": "expired", "message": "job 1 expired"}, AirflowFailException),
             ({"status": "timeout", "message": "job 1 has not ended"}, AirflowSensorTimeout),
-            ({"status": "error", "message": "job 1: the token is wrong"}, AirflowException),
+            ({"status": "error", "message": "job 1: X failed", "is_final": False}, AirflowException),
+            (
+                {"status": "error", "message": "job 1: the token is wrong", "is_final": True},
+                AirflowFailException,
+            ),
             ({"status": "something new"}, AirflowException),
             ({}, AirflowException),
         ],

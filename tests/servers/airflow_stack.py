@@ -2,6 +2,7 @@
 
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -210,6 +211,9 @@ def airflow_stack(dags: Path, env: Mapping[str, str]) -> Iterator[AirflowStack]:
     :param env: environment variables for it, such as connections
     """
     with ExitStack() as processes:
+        # Whoever ends the tests ends what they have started, too.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        processes.callback(signal.signal, signal.SIGTERM, before)
         # Its path is short enough for a socket, and no other test changes its permissions.
         home = Path(tempfile.mkdtemp(prefix="airflow-"))
         processes.callback(shutil.rmtree, home, ignore_errors=True)
@@ -229,7 +233,7 @@ def airflow_stack(dags: Path, env: Mapping[str, str]) -> Iterator[AirflowStack]:
 
 
 def _start_database(directory: Path, processes: ExitStack) -> str:
-    server = pgserver.get_server(directory, cleanup_mode="stop")
+    server = pgserver.get_server(directory, cleanup_mode="delete")
     processes.callback(server.cleanup)
     for setting in DATABASE_SETTINGS:
         server.psql(f"ALTER SYSTEM SET {setting};")

@@ -45,8 +45,11 @@ def event_of(instance: JobStatusTrigger) -> dict:
     return asyncio.run(only_event())
 
 
-def test_it_is_made_anew_from_what_it_serializes(job_id):
-    path, arguments = trigger(job_id).serialize()
+@pytest.mark.parametrize("options", [{}, {"for_result": False, "part": 3, "cancel_on_kill": True}])
+def test_it_is_made_anew_from_what_it_serializes(job_id, options):
+    path, arguments = trigger(job_id, **options).serialize()
+
+    assert arguments.items() >= options.items()
 
     assert path == "airflow_provider_xcompliance.triggers.jobs.JobStatusTrigger"
     assert JobStatusTrigger(**arguments).serialize() == (path, arguments)
@@ -127,8 +130,92 @@ def test_a_lasting_refusal_is_an_error_with_a_remedy(emulator, job_id, naps):
 
     event = event_of(trigger(job_id))
 
-    assert event["status"] == "error"
+    assert (event["status"], event["is_final"]) == ("error", True)
     assert "credentials of the connection are not accepted" in event["message"]
+
+
+def test_a_connection_that_cannot_be_used_is_an_error_too(emulator, job_id, naps, connect):
+    connect("xcompliance_default", conn_type="xcompliance", host=emulator.url)
+
+    event = event_of(trigger(job_id))
+
+    assert (event["status"], event["is_final"]) == ("error", True)
+    assert "a bearer token, or an API key and secret, is needed" in event["message"]
+
+
+@pytest.mark.parametrize("status", ["complete", "failed", "error", "timeout"])
+def test_every_event_tells_what_was_waited_for_and_until_when(emulator, job_id, naps, status):
+    emulator.set_job(job_id, status if status in ("complete", "failed") else "in_progress")
+    if status == "error":
+        emulator.add_fault("status", endpoint="get", status=403)
+    deadline = time.time() + (3600 if status != "timeout" else -1)
+
+    event = event_of(trigger(job_id, deadline=deadline, for_result=False, part=2))
+
+    assert event["status"] == status
+    assert (event["deadline"], event["for_result"], event["part"]) == (deadline, False, 2)
+
+
+def test_one_request_a_quarter_of_an_hour_is_enough(emulator, job_id, naps, monkeypatch):
+    emulator.configure(rate_limit=1, processing_seconds=3000)
+    emulator.set_job(job_id, "in_progress")
+
+    async def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        emulator.advance(seconds)
+        if sum(naps) > 3000:
+            emulator.set_job(job_id, "complete")
+
+    monkeypatch.setattr(jobs.asyncio, "sleep", sleep)
+
+    assert event_of(trigger(job_id, deadline=time.time() + 86_400))["status"] == "complete"
+    assert sum(naps) < 3000 + 1000
+    assert len(naps) < 12
+
+
+class TestOnKill:
+    def kill(self, job_id: str, **options) -> None:
+        asyncio.run(trigger(job_id, **options).on_kill())
+
+    @pytest.mark.parametrize("status", ["created", "in_progress"])
+    @pytest.mark.parametrize("flow", ["current"], indirect=True)
+    def test_the_job_is_cancelled_where_that_is_wanted(self, emulator, job_id, status):
+        emulator.set_job(job_id, status)
+
+        self.kill(job_id, cancel_on_kill=True)
+
+        assert emulator.jobs()[0]["status"] == "failed"
+
+    def test_else_x_is_not_asked(self, emulator, job_id):
+        asked = len(emulator.requests())
+
+        self.kill(job_id)
+
+        assert len(emulator.requests()) == asked
+
+    @pytest.mark.parametrize("flow", ["legacy"], indirect=True)
+    def test_a_legacy_job_runs_on_and_that_is_said(self, emulator, job_id, caplog, capsys):
+        emulator.set_job(job_id, "in_progress")
+
+        self.kill(job_id, cancel_on_kill=True)
+
+        assert emulator.jobs()[0]["status"] == "in_progress"
+        assert "only jobs of the current flow can be cancelled" in caplog.text + capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        "fault", [{"action": "reset"}, {"action": "status", "status": 503}, {"action": "rate_limit"}]
+    )
+    def test_it_asks_once_and_never_raises(self, emulator, job_id, fault):
+        emulator.add_fault(**fault, endpoint="cancel", times=0)
+
+        self.kill(job_id, cancel_on_kill=True)
+
+        assert len(emulator.requests("cancel")) == 1
+
+    def test_when_the_triggerer_ends_nothing_is_cancelled(self, emulator, job_id):
+        asyncio.run(trigger(job_id, cancel_on_kill=True).cleanup())
+
+        assert emulator.requests("cancel") == []
 
 
 def test_after_the_deadline_it_gives_up_without_another_look(emulator, job_id, naps):
