@@ -15,7 +15,7 @@ from airflow_provider_xcompliance.archive.events import (
     MissingControlsError,
 )
 from airflow_provider_xcompliance.archive.ids import InvalidIdsError
-from airflow_provider_xcompliance.storage import DestinationExistsError, StorageError
+from airflow_provider_xcompliance.storage import AddressError, DestinationExistsError, StorageError
 
 
 class Retry(NamedTuple):
@@ -79,6 +79,7 @@ RETRIES: tuple[Retry, ...] = (
         (errors.JobNotFoundError, errors.InvalidRequestError), _NOTHING, False, "X would say the same again"
     ),
     Retry((DestinationExistsError,), _NOTHING, False, "another file stands there, which may be somebody's"),
+    Retry((AddressError,), _NOTHING, False, "the address has to be corrected, or a connection be set"),
     Retry((StorageError,), "what the store's library does", True, "the store or the disk failed"),
     Retry((ValueError,), _NOTHING, False, "an argument or the connection is wrong"),
 )

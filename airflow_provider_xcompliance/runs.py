@@ -170,7 +170,7 @@ class JobRun:
     def _claim(self, name: str, waited_for: str | None) -> tuple[Step, Job]:
         if waited_for:
             # Not looked for in the list: nobody knows how far back that goes.
-            job = transfer.get_job(self.client, waited_for)
+            job = self.client.get_job(waited_for)
             if job.name == name and job.has_results:
                 return Step.ADOPT, job
         step, job = self.client.claim_job(
@@ -179,7 +179,7 @@ class JobRun:
         if step is Step.ADOPT:
             self.job = job
             # A list need not hold the URLs.
-            job = job if job.upload_url and job.download_url else transfer.get_job(self.client, job.id)
+            job = job if job.upload_url and job.download_url else self.client.get_job(job.id)
         return step, job
 
     def _send(self, job: Job, ids: IdSpool) -> bool:
@@ -194,7 +194,7 @@ class JobRun:
                 self.client.cancel_job(job.id)
             raise
         except JobConflictError:
-            now = transfer.get_job(self.client, job.id)
+            now = self.client.get_job(job.id)
             if now.status == JobStatus.CREATED:
                 raise
             if now.status in (JobStatus.FAILED, JobStatus.EXPIRED):
@@ -240,7 +240,7 @@ class JobRun:
     def _is_fresh(self, manifest: dict[str, Any]) -> bool:
         # X is asked, because its clock and this machine's need not agree.
         try:
-            job = transfer.get_job(self.client, str(manifest.get("job_id")))
+            job = self.client.get_job(str(manifest.get("job_id")))
         except (JobNotFoundError, ValueError):
             return False
         return job.is_fresh(self.reuse_within)

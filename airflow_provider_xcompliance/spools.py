@@ -13,7 +13,7 @@ from pathlib import Path
 
 from airflow_provider_xcompliance.storage import StorageError
 
-_PREFIX, _LOCK = "xcompliance-", "lock"
+_PREFIX, _LOCK = "xcompliance-spool-", "lock"
 
 # Making a directory and locking it takes milliseconds.
 _LOCKED_WITHIN_SECONDS = 3600.0

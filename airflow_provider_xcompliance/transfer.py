@@ -139,7 +139,7 @@ def upload(
     :raises JobStateError: if the job has ended, or was given other ids
     """
     with spool_ids(source, source_client, control_ids=control_ids, allow_rounded=allow_rounded) as spool:
-        job = get_job(client, job_id)
+        job = client.get_job(job_id)
         record = {"job_id": job.id, "job_type": job.type, **spool.to_dict()}
         record_uri = _record_uri(source)
         already_accepted = job.status in (JobStatus.IN_PROGRESS, JobStatus.COMPLETE)
@@ -201,7 +201,7 @@ def download(
     """
     storage.require_landable(destination)
     require_control_ids(control_ids)
-    job = get_job(client, job_id)
+    job = client.get_job(job_id)
     with ExitStack() as stack:
         spool, job_type = None, job.type
         if submitted:
@@ -291,21 +291,6 @@ def require_control_ids(control_ids: Sequence[str]) -> Sequence[str]:
         if not isinstance(control_id, str) or not is_id(control_id.encode()):
             raise ValueError(f"control_ids: not a decimal id, as text: {str(control_id)[:40]!r}")
     return control_ids
-
-
-def get_job(client: XComplianceClient, job_id: str) -> Job:
-    """
-    Look at one job, and make sure that it is that one.
-
-    :raises ServerError: if X answers with another
-    """
-    job = client.get_job(job_id)
-    if job.id != job_id:
-        # A cache's mistake; believed, the results of one job would pass for those of another.
-        raise ServerError(
-            f"get job {job_id}: X answered with another job ({one_line(job.id)}); try again later"
-        )
-    return job
 
 
 def _require_fit(spool: IdSpool, limit: int) -> None:

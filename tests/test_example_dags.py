@@ -151,11 +151,14 @@ class TestRuns:
         assert [job["type"] for job in emulator.jobs()] == [job_type]
 
     def test_a_failed_job_fails_the_wait_and_nothing_lands(self, params, emulator: EmulatorServer, tmp_path):
-        failed = {"data": {"id": "1", "type": "tweets", "status": "failed"}}
-        # The first look is the upload's, the second the sensor's.
-        emulator.add_fault("status", endpoint="get", nth=2, status=200, body=failed)
+        # It fails once it has its ids.
+        emulator.configure(processing_seconds=3600)
+        dag = load("xcompliance_job")
+        dag.get_task("upload").on_success_callback = [
+            lambda _: emulator.set_job(emulator.jobs()[0]["id"], "failed")
+        ]
 
-        states = run(load("xcompliance_job"), params)
+        states = run(dag, params)
 
         assert (states["wait"], states["download"]) == ("failed", "upstream_failed")
         assert not (tmp_path / "events").exists()

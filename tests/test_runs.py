@@ -298,6 +298,19 @@ class TestAgain:
         assert paid(emulator) == 2
         assert receipt["control_ids"] == ["5"]
 
+    def test_a_control_id_among_the_ids_needs_no_other_job_but_another_look_at_its_result(
+        self, emulator, make, sources, out
+    ):
+        emulator.set_events(b'{"id":"5","action":"delete","reason":"deleted"}\n')
+        Path(sources[0]).write_text("5\n6\n")
+        finish(make())
+
+        (receipt,) = finish(make(control_ids=["5"]))
+        assert (receipt["control_ids"], receipt["created"]) == (["5"], False)
+        with pytest.raises(MissingControlsError):
+            finish(make(control_ids=["6"]))
+        assert paid(emulator) == 1
+
     def test_the_parts_in_another_order_are_the_same_jobs(self, emulator, make, sources):
         finish(make(sources))
 
@@ -479,7 +492,7 @@ class TestWaitedFor:
         waiting = make().advance()
         emulator.set_job(waiting.job.id, "complete")
         body = {"data": emulator.jobs()[0] | {"id": "17"}}
-        emulator.add_fault("status", endpoint="get", status=200, body=body)
+        emulator.add_fault("status", endpoint="get", times=0, status=200, body=body)
 
         with pytest.raises(Exception, match=f"get job {waiting.job.id}: X answered with another job"):
             make().advance(waiting.job.id)

@@ -61,7 +61,7 @@ def test_that_of_a_process_at_work_is_left_alone(scratch):
 
 @pytest.mark.parametrize(("age", "is_left"), [(0, True), (3700, False)])
 def test_one_without_a_lock_is_left_alone_for_an_hour(scratch, age, is_left):
-    directory = scratch / "xcompliance-just-made"
+    directory = scratch / "xcompliance-spool-just-made"
     directory.mkdir()
     os.utime(directory, times=(time.time() - age,) * 2)
 
@@ -74,7 +74,7 @@ def test_one_without_a_lock_is_left_alone_for_an_hour(scratch, age, is_left):
 def test_a_link_leads_to_no_removal_elsewhere(scratch, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "lock").touch()
-    (scratch / "xcompliance-link").symlink_to(elsewhere)
+    (scratch / "xcompliance-spool-link").symlink_to(elsewhere)
 
     with spool_directory():
         pass

@@ -28,6 +28,7 @@ from airflow_provider_xcompliance.api.errors import (
     RateLimitedError,
     ServerError,
     XComplianceError,
+    one_line,
 )
 from airflow_provider_xcompliance.api.jobs import Job, JobStatus, explain_end
 from airflow_provider_xcompliance.api.messages import FileSlice, Request, Response
@@ -144,8 +145,9 @@ class XComplianceClient:
         Look at one job.
 
         :raises JobNotFoundError: if this App has no such job
+        :raises ServerError: if X answers with another one
         """
-        return self._call(endpoints.prepare_get(self._policy.base_url, job_id), endpoints.digest_job)
+        return self._call(endpoints.prepare_get(self._policy.base_url, job_id), partial(_digest_this, job_id))
 
     def list_jobs(self, job_type: str, status: str | None = None) -> list[Job]:
         """Look at the jobs of a type; X does not say how far back it lists."""
@@ -422,6 +424,14 @@ def retry_wait(
         return min(reset_wait(wait), max_rate_limit_wait) if wait <= max_rate_limit_wait else None
     never_arrived = isinstance(error, NetworkError) and not error.delivered
     return backoff if isinstance(error, TRANSIENT_ERRORS) and (repeatable or never_arrived) else None
+
+
+def _digest_this(job_id: str, response: Response, what: str) -> Job:
+    job = endpoints.digest_job(response, what)
+    if job.id != job_id:
+        # A cache's mistake; believed, the results of one job would pass for those of another.
+        raise ServerError(f"{what}: X answered with another job ({one_line(job.id)}); try again later")
+    return job
 
 
 def _require_url(job: Job, url: str | None, operation: str) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
+from threading import Lock
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from cryptography.exceptions import InvalidSignature
@@ -22,9 +23,18 @@ TIMESTAMP = "%Y%m%dT%H%M%SZ"
 Query = Iterable[tuple[str, str]]
 
 
-@cache
+_making_key = Lock()
+
+
 def signing_key() -> rsa.RSAPrivateKey:
     """Return the key of this process, made once."""
+    # Two stand-ins on threads of one process would else make one each.
+    with _making_key:
+        return _make_key()
+
+
+@cache
+def _make_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 

@@ -219,6 +219,8 @@ class XComplianceHook(BaseHook):
         :param if_exists: ``replace`` other events, or ``verify`` that there are none
         """
         parts = parts_of(source, destination)
+        if source_conn_id and len({urlsplit(part.source).scheme for part in parts}) > 1:
+            raise ValueError("source: files that share a connection are in one store, and have one scheme")
         return JobRun(
             self.client,
             job_type,

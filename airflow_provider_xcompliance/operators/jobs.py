@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -22,8 +22,8 @@ from airflow_provider_xcompliance.api.errors import DeadlineError, JobConflictEr
 from airflow_provider_xcompliance.api.jobs import DOWNLOAD_WINDOW, Job, JobStatus, explain_end
 from airflow_provider_xcompliance.api.ownership import Step
 from airflow_provider_xcompliance.api.waiting import too_late, wait_for_end
+from airflow_provider_xcompliance.failures import failing_at_once
 from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
-from airflow_provider_xcompliance.retries import is_final
 from airflow_provider_xcompliance.runs import JobRun
 from airflow_provider_xcompliance.triggers.jobs import JobStatusTrigger
 
@@ -64,17 +64,6 @@ class _ComplianceOperator(BaseOperator):
             # Other things than assets may be outlets too, and have no event.
             with suppress(TypeError):
                 context["outlet_events"][outlet].extra = extra
-
-
-@contextmanager
-def _failing_at_once() -> Iterator[None]:
-    """Keep Airflow from repeating what cannot succeed: see :mod:`..retries`."""
-    try:
-        yield
-    except Exception as error:
-        if is_final(error):
-            raise AirflowFailException(str(error)) from error
-        raise
 
 
 class _JobOwner(_ComplianceOperator):
@@ -237,12 +226,12 @@ class CreateJobOperator(_JobOwner):
 
     def execute(self, context: Context) -> str:
         """Create the job, or find it again."""
-        with _failing_at_once():
+        with failing_at_once():
             return self._claim(context, _from_now(self.conflict_timeout))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> str:
         """Take over from the trigger: the job that was in the way has ended."""
-        with _failing_at_once():
+        with failing_at_once():
             _require_ended(event)
             return self._claim(context, event["deadline"])
 
@@ -301,7 +290,7 @@ class UploadOperator(_ComplianceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the ids."""
-        with _failing_at_once():
+        with failing_at_once():
             return self.hook.upload(
                 str(self.job_id),
                 self.source,
@@ -363,7 +352,7 @@ class DownloadOperator(_ComplianceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Download the results."""
-        with _failing_at_once():
+        with failing_at_once():
             receipt = self.hook.download(
                 str(self.job_id),
                 self.destination,
@@ -396,7 +385,7 @@ class CancelJobOperator(_ComplianceOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel the job."""
-        with _failing_at_once():
+        with failing_at_once():
             job = self.hook.get_job(str(self.job_id))
             if job.is_terminal:
                 self.log.info("Job %s is %s already: there is nothing to cancel", job.id, job.status)
@@ -482,14 +471,14 @@ class RunJobOperator(_JobOwner):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Run the jobs."""
-        with _failing_at_once():
+        with failing_at_once():
             run = self._job_run(context)
             run.validate()
             return self._finish(context, run)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> list[dict[str, Any]]:
         """Take over from the trigger: a job has ended."""
-        with _failing_at_once():
+        with failing_at_once():
             _require_ended(event)
             run = self._job_run(context)
             run.resume(event["part"])

@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_xcompliance.api.jobs import DOWNLOAD_WINDOW, JobStatus, explain_end, poll_seconds
 from airflow_provider_xcompliance.api.waiting import look
+from airflow_provider_xcompliance.failures import failing_at_once
 from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
 from airflow_provider_xcompliance.triggers.jobs import JobStatusTrigger
 
@@ -115,7 +116,8 @@ class JobStatusSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look at the job once."""
-        job, self._wait_at_least = look(self.hook.client, str(self.job_id), self.log)
+        with failing_at_once():
+            job, self._wait_at_least = look(self.hook.client, str(self.job_id), self.log)
         if job is None:
             return PokeReturnValue(is_done=False)
         if job.is_terminal and job.status != JobStatus.COMPLETE:

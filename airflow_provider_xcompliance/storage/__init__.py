@@ -7,11 +7,17 @@ or else from that library's own defaults.
 """
 
 from airflow_provider_xcompliance.storage.addresses import display
-from airflow_provider_xcompliance.storage.errors import DestinationExistsError, MissingError, StorageError
+from airflow_provider_xcompliance.storage.errors import (
+    AddressError,
+    DestinationExistsError,
+    MissingError,
+    StorageError,
+)
 from airflow_provider_xcompliance.storage.landing import land, require_landable
 from airflow_provider_xcompliance.storage.reading import Digest, digest_of, open_source
 
 __all__ = [
+    "AddressError",
     "DestinationExistsError",
     "Digest",
     "MissingError",

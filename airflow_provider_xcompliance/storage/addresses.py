@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from airflow_provider_xcompliance.storage.errors import StorageError
+from airflow_provider_xcompliance.storage.errors import AddressError
 
 # Credentials before the host, as smart_open reads them: an S3 secret may hold a slash.
 _URI = re.compile(
@@ -32,12 +32,12 @@ def local_path(uri: str) -> Path:
     """
     Return the file that a bare path or a ``file://`` URI names.
 
-    :raises StorageError: if it names none
+    :raises AddressError: if it names none
     """
     path = uri.removeprefix("file://")
     is_relative_uri = path != uri and not path.startswith("/")
     if not path or path.endswith("/") or is_relative_uri or _LOST_SLASH.match(path):
-        raise StorageError(f"{display(uri)!r} names no file: give a path, or a URI such as s3://bucket/key")
+        raise AddressError(f"{display(uri)!r} names no file: give a path, or a URI such as s3://bucket/key")
     # Absolute, because smart_open takes what stands before a colon for a scheme.
     return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - pathlib fails at ~name of no user
 
@@ -46,13 +46,13 @@ def object_name(uri: str) -> tuple[str, str]:
     """
     Return the bucket (or container) and the key (or blob) that a store's URI names.
 
-    :raises StorageError: if it names none
+    :raises AddressError: if it names none
     """
     name = _OBJECT.fullmatch(uri)
     # Libraries below follow dots and leading slashes, and would write another object, in another bucket even.
     if not name or {".", ".."} & set(name["key"].split("/")):
         scheme = scheme_of(uri)
-        raise StorageError(
+        raise AddressError(
             f"{display(uri)!r} names no object: give {scheme}://bucket/key, and credentials apart from it"
         )
     return name["bucket"], name["key"]

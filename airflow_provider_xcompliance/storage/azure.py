@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_xcompliance.storage.addresses import object_name
-from airflow_provider_xcompliance.storage.errors import StorageError, TakenError, codes_of
+from airflow_provider_xcompliance.storage.errors import AddressError, TakenError, codes_of
 
 # Sets the memory that a landing takes, and with 50,000 blocks the largest blob: 800 GB.
 _BLOCK_BYTES = 16 << 20
@@ -66,7 +66,7 @@ def _blocks(source: Path) -> Iterator[bytes]:
 
 def _require(client: Any) -> Any:
     if client is None:
-        raise StorageError(
+        raise AddressError(
             "azure:// is reached through an Airflow connection alone: set destination_conn_id, or "
             "source_conn_id for ids"
         )

@@ -15,6 +15,10 @@ class StorageError(Exception):
     """A file could not be read or landed."""
 
 
+class AddressError(StorageError):
+    """A URI names no file, or one that cannot be reached in this way: trying again changes nothing."""
+
+
 class MissingError(StorageError):
     """There is no such file."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from airflow_provider_xcompliance.storage import azure, gs, local, s3
 from airflow_provider_xcompliance.storage.addresses import display, scheme_of
 from airflow_provider_xcompliance.storage.errors import (
+    AddressError,
     DestinationExistsError,
     StorageError,
     TakenError,
@@ -25,11 +26,11 @@ def require_landable(destination: str) -> None:
     """
     Refuse an address that :func:`land` does not take, before there is anything to land.
 
-    :raises StorageError: if it is of another kind, or does not name a file
+    :raises AddressError: if it is of another kind, or does not name a file
     """
     store = _STORES.get(scheme_of(destination))
     if store is None:
-        raise StorageError(
+        raise AddressError(
             f"cannot land on {display(destination)}: give a path, file:///path, s3://bucket/key, "
             "gs://bucket/blob or azure://container/blob"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -17,8 +18,8 @@ from airflow_provider_xcompliance.storage.errors import TakenError
 _BLOCK_BYTES = 1 << 20
 _PART_PREFIX, _PART_SUFFIX = ".xcompliance-", ".part"
 
-# A landing that is at work writes to its part all the time, or has it on the way to the disk.
-_ORPHAN_AGE = timedelta(hours=1)
+# A landing that is at work holds a lock on its part, from right after it was made.
+_ORPHAN_AGE = timedelta(minutes=1)
 
 require_name = local_path
 
@@ -44,13 +45,14 @@ def put(source: Path, uri: str, _client: Any, replace: bool) -> None:
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as to, source.open("rb") as file:
+            fcntl.flock(to, fcntl.LOCK_EX)
             shutil.copyfileobj(file, to, _BLOCK_BYTES)
             to.flush()
             os.fsync(to.fileno())
-        if replace:
-            part.replace(target)
-        else:
-            target.hardlink_to(part)
+            if replace:
+                part.replace(target)
+            else:
+                target.hardlink_to(part)
     except FileExistsError:
         raise TakenError from None
     finally:
@@ -80,5 +82,7 @@ def _remove_old_parts(directory: Path) -> None:
     oldest = (datetime.now(UTC) - _ORPHAN_AGE).timestamp()
     for part in directory.glob(f"{_PART_PREFIX}*{_PART_SUFFIX}"):
         with contextlib.suppress(OSError):
-            if part.lstat().st_mtime < oldest:
-                part.unlink()
+            if part.lstat().st_mtime < oldest and not part.is_symlink():
+                with part.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    part.unlink()

@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import smart_open
-from smart_open.compression import INFER_FROM_EXTENSION, compression_wrapper
-
 from airflow_provider_xcompliance.storage import azure, gs
 from airflow_provider_xcompliance.storage.addresses import display, local_path, scheme_of
 from airflow_provider_xcompliance.storage.errors import StorageError, explained
@@ -80,6 +77,9 @@ def digest_of(uri: str, client: Any = None) -> Digest:
 
 
 def _open_raw(uri: str, client: Any) -> Any:
+    # It imports the libraries of all stores, which would hold up each parsing of a DAG.
+    import smart_open
+
     scheme = scheme_of(uri)
     parameters = _PARAMETERS.get(scheme, _client_alone)(client)
     shield()
@@ -123,6 +123,8 @@ class _Decompressed:
     """A file decompressed as its name says, which is given up where it grows beyond reason."""
 
     def __init__(self, raw: SupportsRead[bytes], uri: str, max_bytes: int, what: str) -> None:
+        from smart_open.compression import INFER_FROM_EXTENSION, compression_wrapper
+
         self._raw: Any = _Counted(raw)
         self._plain: Any = explained(
             what, lambda: compression_wrapper(self._raw, "rb", INFER_FROM_EXTENSION, filename=display(uri))

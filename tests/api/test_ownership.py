@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_xcompliance.api.jobs import Job
-from airflow_provider_xcompliance.api.ownership import MIN_WINDOW, Decision, Step, decide, job_name
+from airflow_provider_xcompliance.api.ownership import Decision, Step, decide, job_name
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NAME = "nightly.check-0123456789abcdef"
@@ -77,8 +77,8 @@ TABLE = [
     Row("a foreign job is created", [foreign("created")], wait("9"), wait("9")),
     Row("a foreign job is in progress", [foreign("in_progress", DAY)], wait("9"), wait("9")),
     # Where two lines of it meet.
-    Row("just enough window", [job("created", WINDOW - MIN_WINDOW - SECOND)], adopt(), adopt()),
-    Row("just too little window", [job("created", WINDOW - MIN_WINDOW)], cancel(), cancel()),
+    Row("just enough window", [job("created", 12 * MINUTE - SECOND)], adopt(), adopt()),
+    Row("just too little window", [job("created", 12 * MINUTE)], cancel(), cancel()),
     Row("created, but long over", [job("created", HOUR)], cancel(), cancel()),
     Row("just fresh", [job("complete", REUSE - SECOND)], CREATE, adopt()),
     Row("just not fresh", [job("complete", REUSE)], CREATE, CREATE),

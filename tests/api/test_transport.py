@@ -1,6 +1,7 @@
 import http.client
 import ipaddress
 import logging
+import re
 import socket
 import ssl
 import time
@@ -466,7 +467,8 @@ def test_urllib3_logs_no_secret_of_a_url(serve: Callable[..., Any], caplog: pyte
     url = server.url + "/x?" + "&".join(f"{name}=abcdefghijklmnop" for name in secrets)
     with caplog.at_level(logging.DEBUG):
         transport(server.url).send(get(url, Auth.NONE))
-    assert "GET /x?token=***&upload_id=***&X-Goog-Signature=***" in caplog.text
+    # The filter of the stores' libraries, if it is there too, leaves less.
+    assert re.search(r"GET /x\?(\*\*\*|token=\*\*\*&upload_id=\*\*\*&X-Goog-Signature=\*\*\*)", caplog.text)
     assert "Failed to parse headers" in caplog.text
     assert "abcdefghijklmnop" not in caplog.text
 
