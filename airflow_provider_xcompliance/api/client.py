@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
 import random
 import time
@@ -195,7 +197,10 @@ class XComplianceClient:
                 mark=lambda: session.stored,
             )
         else:
-            request = uploads.prepare_put(job, flow, FileSlice(path, 0, size), self._upload_content_type)
+            content_md5 = _md5_of(path) if flow is Flow.LEGACY else ""
+            request = uploads.prepare_put(
+                job, flow, FileSlice(path, 0, size), self._upload_content_type, content_md5
+            )
             left = self._countdown(_UPLOAD_WINDOW_SECONDS, uploads.window_is_over(job))
 
             def put() -> None:
@@ -263,7 +268,8 @@ class XComplianceClient:
         """Cancel an own job whose window is nearly over; False if it must run out, as in the legacy flow."""
         log.warning("job %s: too little is left of the 15 minutes for its upload; it is cancelled", job.id)
         try:
-            self.cancel_job(job.id)
+            # Once: the claim, which this is a part of, is repeated as a whole.
+            self._once(endpoints.prepare_cancel(self._policy.base_url, job.id), endpoints.digest_cancel)
         except JobConflictError:
             log.info("job %s has ended by itself", job.id)
         except InvalidRequestError as error:
@@ -432,6 +438,12 @@ def _digest_this(job_id: str, response: Response, what: str) -> Job:
         # A cache's mistake; believed, the results of one job would pass for those of another.
         raise ServerError(f"{what}: X answered with another job ({one_line(job.id)}); try again later")
     return job
+
+
+def _md5_of(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    return base64.b64encode(digest.digest()).decode()
 
 
 def _require_url(job: Job, url: str | None, operation: str) -> str:

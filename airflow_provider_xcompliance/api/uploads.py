@@ -29,6 +29,7 @@ from airflow_provider_xcompliance.api.messages import (
     refuse,
     says_expired,
     stated_crc32c,
+    xml_code,
 )
 from airflow_provider_xcompliance.api.urls import Flow
 
@@ -39,19 +40,23 @@ _DONE = frozenset({200, 201})
 _INCOMPLETE = 308
 
 
-def prepare_put(job: Job, flow: Flow, body: FileSlice, content_type: str = "text/plain") -> Request:
+def prepare_put(
+    job: Job, flow: Flow, body: FileSlice, content_type: str = "text/plain", content_md5: str = ""
+) -> Request:
     """
     Send the whole file in one request.
 
     :param content_type: used in the current flow alone, where X's own documents disagree on it
+    :param content_md5: of the file, in base64; for the legacy flow, where Google refuses other bytes
     """
     current = flow is Flow.CURRENT
+    signed = {"Content-Type": _SIGNED_CONTENT_TYPE} | ({"Content-MD5": content_md5} if content_md5 else {})
     return Request(
         what=_what(job),
         method="PUT",
         url=job.upload_url or "",
         auth=Auth.BEARER if current else Auth.NONE,
-        headers={"Content-Type": content_type if current else _SIGNED_CONTENT_TYPE},
+        headers={"Content-Type": content_type} if current else signed,
         body=body,
     )
 
@@ -64,10 +69,15 @@ def digest_put(response: Response, job: Job, flow: Flow, crc32c: int) -> None:
     :raises ServerError: if a success is not X's own answer, but a gateway's page
     :raises IntegrityError: if the server states another checksum than the file's
     """
+    if xml_code(response) == "BadDigest":
+        raise IntegrityError(f"{_what(job)}: the bytes that arrived are not those that were sent")
     if response.status not in _DONE:
         _refuse(response, job)
     if flow is Flow.CURRENT:
         decode(response, _Accepted, _what(job))
+    elif response.body:
+        # Google's own answer is empty.
+        raise ServerError(f"{_what(job)}: status {response.status}, but with a page of someone else's")
     stored = stated_crc32c(response)
     if stored is not None and stored != crc32c:
         raise IntegrityError(f"{_what(job)}: the server stored other bytes than were sent (crc32c differs)")
@@ -155,7 +165,7 @@ class ResumableUpload:
         )
 
     def _take_session(self, response: Response) -> None:
-        if response.status != 201:
+        if response.status // 100 != 2:
             _refuse(response, self._job)
         location = response.headers.get("Location")
         if not location:

@@ -28,6 +28,7 @@ NAMED_PROBLEMS = {400: "invalid-request", 404: "resource-not-found"}
 
 GCS_ERRORS = {
     "AccessDenied": (403, "Access denied."),
+    "BadDigest": (400, "The Content-MD5 you specified did not match what we received."),
     "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed object size."),
     "ExpiredToken": (400, "The provided token has expired."),
     "InvalidArgument": (400, "Invalid argument."),

@@ -55,6 +55,8 @@ async def _put(state: State, request: Request) -> Response:
         if part is None:
             raise gcs_error("InvalidArgument", "The body is incomplete.")
         digests = await asyncio.to_thread(Digests.of, part)
+        if request.headers.get("content-md5") not in (None, digests.content_md5):
+            raise gcs_error("BadDigest", "The MD5 that was sent is not that of the body.")
         _take(state, job, part)
     return empty(200, digests.upload_headers())
 

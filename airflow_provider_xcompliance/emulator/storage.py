@@ -44,15 +44,19 @@ class Digests:
             stat.st_mtime_ns // 1000,
         )
 
+    @property
+    def content_md5(self) -> str:
+        """The md5 as headers write it."""
+        return base64.b64encode(bytes.fromhex(self.md5)).decode()
+
     def upload_headers(self) -> list[tuple[str, str]]:
         """Return the headers of a successful upload."""
-        md5 = base64.b64encode(bytes.fromhex(self.md5)).decode()
         return [
             ("ETag", f'"{self.md5}"'),
             ("x-goog-generation", str(self.generation)),
             ("x-goog-metageneration", "1"),
             ("x-goog-hash", f"crc32c={self.crc32c}"),
-            ("x-goog-hash", f"md5={md5}"),
+            ("x-goog-hash", f"md5={self.content_md5}"),
             ("x-goog-stored-content-length", str(self.size)),
             ("x-goog-stored-content-encoding", "identity"),
         ]

@@ -46,6 +46,11 @@ def test_only_the_current_flow_has_the_bearer_and_a_content_type_to_choose(
     assert (request.auth, request.headers) == (auth, {"Content-Type": content_type})
 
 
+def test_google_is_told_the_digest_of_what_is_sent() -> None:
+    request = prepare_put(JOB, Flow.LEGACY, BODY, content_md5="XrY7u+Ae7tCTyyK7j1rNww==")
+    assert request.headers == {"Content-Type": "text/plain", "Content-MD5": "XrY7u+Ae7tCTyyK7j1rNww=="}
+
+
 @pytest.mark.parametrize(
     ("answer", "flow"),
     [
@@ -72,6 +77,8 @@ def test_an_upload_is_accepted(answer: Response, flow: Flow) -> None:
             IntegrityError,
             "crc32c differs",
         ),
+        (response(200, b"<html>"), Flow.LEGACY, ServerError, "a page of someone else's"),
+        (response(400, b"<Code>BadDigest</Code>"), Flow.LEGACY, IntegrityError, "not those that were sent"),
         (response(400, b"<Code>ExpiredToken</Code>"), Flow.LEGACY, UrlExpiredError, "create a new job"),
         (response(400, date=LATE), Flow.LEGACY, UrlExpiredError, "create a new job"),
         (response(401, date=LATE), Flow.CURRENT, UrlExpiredError, "create a new job"),
@@ -132,6 +139,7 @@ def test_a_session_is_begun_by_a_signed_post_of_nothing() -> None:
     [
         (response(400, b"<Code>ExpiredToken</Code>"), UrlExpiredError),
         (response(201), ServerError),
+        (response(200, b"<html>"), ServerError),
         (response(503), ServerError),
         (response(403), AccessDeniedError),
         (response(404), JobNotFoundError),

@@ -43,6 +43,18 @@ class TestPut:
         assert answer.headers["x-goog-stored-content-encoding"] == "identity"
         assert answer.headers["x-goog-generation"].isdigit()
 
+    @pytest.mark.parametrize(
+        ("sent", "expected"), [(b"1\n2\n", 200), (b"1\n3\n", 400)], ids=["as sent", "changed on the way"]
+    )
+    def test_a_body_that_is_not_what_its_md5_says_is_refused(self, emulator, client, sent, expected):
+        md5 = base64.b64encode(hashlib.md5(b"1\n2\n").digest()).decode()
+
+        answer = client.upload(client.create(), sent, **{"Content-MD5": md5})
+
+        assert answer.status_code == expected
+        assert expected == 200 or code(answer) == (400, "BadDigest")
+        assert (emulator.jobs()[0]["status"] == "created") == (expected == 400)
+
     def test_a_lapsed_url_is_answered_400_expired_token(self, emulator, client):
         job = client.create()
         emulator.advance(901)
