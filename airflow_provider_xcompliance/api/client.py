@@ -268,8 +268,7 @@ class XComplianceClient:
         """Cancel an own job whose window is nearly over; False if it must run out, as in the legacy flow."""
         log.warning("job %s: too little is left of the 15 minutes for its upload; it is cancelled", job.id)
         try:
-            # Once: the claim, which this is a part of, is repeated as a whole.
-            self._once(endpoints.prepare_cancel(self._policy.base_url, job.id), endpoints.digest_cancel)
+            self.cancel_job(job.id)
         except JobConflictError:
             log.info("job %s has ended by itself", job.id)
         except InvalidRequestError as error:
