@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,12 @@ class Row:
     green: int = 0
     seconds: float = 0.0
     red: list[str] = field(default_factory=list)
-    measured: list[str] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep what a cell measured: of numbers with one name the largest, of texts the last."""
+        known = self.measured.get(name)
+        self.measured[name] = max(known, value) if isinstance(known, (int, float)) else value
 
 
 class Scorecard:
@@ -45,7 +51,8 @@ class Scorecard:
         row.seconds += report.duration
         if report.when == "call" and report.passed:
             row.green += 1
-            row.measured += [f"{key}: {value}" for key, value in report.user_properties]
+            for name, value in report.user_properties:
+                row.note(name, value)
         elif report.when == "teardown" and report.failed:
             row.green -= 1
         if not report.passed:
@@ -56,7 +63,7 @@ class Scorecard:
         yield "| row | cells | as specified | seconds | measured |"
         yield "| --- | ---: | ---: | ---: | --- |"
         for row in self.rows.values():
-            measured = "; ".join(dict.fromkeys(row.measured))
+            measured = "; ".join(f"{name}: {value}" for name, value in row.measured.items())
             yield f"| {row.name} | {row.cells} | {row.green} | {row.seconds:.0f} | {measured} |"
         cells, green = (sum(getattr(row, what) for row in self.rows.values()) for what in ("cells", "green"))
         yield f"| **all** | **{cells}** | **{green}** | | |"

@@ -9,7 +9,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -371,13 +370,8 @@ def test_twenty_thousand_generated_ids_are_taken_as_the_grammar_says() -> None:
 
 
 @pytest.mark.parametrize("seed", range(1, 11))
-def test_a_hundred_thousand_generated_ids_are_taken_as_the_grammar_says(
-    seed: int, record_property: Callable[[str, object], None]
-) -> None:
-    started = time.monotonic()
+def test_a_hundred_thousand_generated_ids_are_taken_as_the_grammar_says(seed: int) -> None:
     generated_ids(seed, number=100_000)
-    if seed == 10:
-        record_property("100,000 ids, line by line and in files", f"{time.monotonic() - started:.0f} s")
 
 
 any_line = st.one_of(
@@ -746,14 +740,13 @@ def compare(path, count):
         require_submitted(events, ids, "result")
     return "all submitted"
 
-started = time.monotonic()
 try:
     said = eval(sys.argv[1])
 except ValueError as error:
     said = f"{type(error).__name__}: {error}"
 # getrusage would tell the size of the process that started this one, where that is larger.
 peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-print(json.dumps([said, peak, time.monotonic() - started]))
+print(json.dumps([said, peak]))
 """
 
 #: What a process does → what it says in the end.
@@ -809,8 +802,8 @@ def test_memory_stays_under_256_mb(
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert run.stderr == ""
-    said, peak, seconds = json.loads(run.stdout)
-    record_property(name, f"{peak / 1e6:.0f} MB, {seconds:.1f} s")
+    said, peak = json.loads(run.stdout)
+    record_property("peak memory in MB, of 256", round(peak / 1e6))
     assert said.startswith(expected)
     assert peak < 256e6
 
