@@ -169,8 +169,8 @@ class XComplianceHook(BaseHook):
         address = conf.get("api" if AIRFLOW_V_3_0_PLUS else "webserver", "base_url", fallback=None) or ""
         if urlsplit(address).hostname in (None, "localhost", "127.0.0.1"):
             self.log.warning(
-                "The connection names no 'owner', and Airflow's [api] base_url is %r, as it may elsewhere; "
-                "if another deployment shares this App, give each an 'owner' in the connection's extra",
+                "The connection names no 'owner', and Airflow's address, %r, may be that of others too; if "
+                "another deployment shares this App, give each an 'owner' in the connection's extra",
                 address,
             )
         return address

@@ -197,7 +197,9 @@ class TestOwner:
         hook = hook_for(connect, password="token")
 
         assert hook.owner == hook.owner == address
-        assert (caplog.text + capsys.readouterr().out).count("give each an 'owner'") == 1
+        # It is on one of the two or on both, as the version of Airflow has it.
+        told = [text.count("give each an 'owner'") for text in (caplog.text, capsys.readouterr().out)]
+        assert max(told) == 1
 
     def test_without_any_address_it_is_nobody_and_warned_of_too(self, connect, base_url, caplog, capsys):
         base_url("")
