@@ -28,7 +28,7 @@ JOBS = "airflow_provider_xcompliance.operators.jobs"
 SENSORS = "airflow_provider_xcompliance.sensors.jobs"
 
 _FORKING = multiprocessing.get_context("forkserver")
-# The last two are what Airflow 3 would else import in each worker anew.
+# The last three are what each worker would else import anew, two of them for Airflow 3.
 _FORKING.set_forkserver_preload(
     [
         "pytest",
@@ -37,6 +37,7 @@ _FORKING.set_forkserver_preload(
         SENSORS,
         "airflow.sdk.execution_time.cache",
         "airflow.sdk.execution_time.supervisor",
+        "smart_open",
     ]
 )
 

@@ -28,6 +28,7 @@ COMPONENTS = {
 #: What they run. Tasks are forked from the scheduler, so each of them is spared what it has imported already.
 MAIN = (
     "import airflow_provider_xcompliance.operators.jobs, airflow_provider_xcompliance.sensors.jobs\n"
+    "import smart_open\n"
     "from airflow.__main__ import main; main()"
 )
 #: What a component calls itself in the table of jobs, and how much is still left to one that is dead.
