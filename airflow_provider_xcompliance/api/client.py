@@ -261,6 +261,7 @@ class XComplianceClient:
                 # What X refused to create another job beside may have been this one.
                 refusal = None
             else:
+                log.info("found job %s (%r), which is %s: %s", job.id, job.name, job.status, step.value)
                 return step, job
         raise JobConflictError(f"{creation.what}: X's list of jobs keeps changing; try again later")
 

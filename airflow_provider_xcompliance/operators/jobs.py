@@ -149,6 +149,7 @@ class _JobOwner(_ComplianceOperator):
         """
         if deadline <= time.time():
             raise DeadlineError(too_late(job.id))
+        self.log.info("Waiting for job %s; next look in %.0f s", job.id, self.poll_interval)
         if not self.deferrable:
             return wait_for_end(self.hook.client, job.id, poll_interval=self.poll_interval, deadline=deadline)
         self.defer(

@@ -105,6 +105,8 @@ class JobStatusTrigger(BaseTrigger):
             await asyncio.sleep(min(wait, left))
             # The client blocks, and a blocked event loop would stall every trigger of the process.
             job, wait_at_least = await asyncio.to_thread(look, client, self.job_id, self.log)
+            if job:
+                self.log.info("Job %s is %s", job.id, job.status)
             if job and job.is_terminal:
                 return {"status": job.status, "job": job.to_dict(), "message": explain_end(job)}
             wait = pause(job, self.poll_interval, wait_at_least)
