@@ -86,6 +86,10 @@ _decoder = msgspec.json.Decoder(Event)
 _NO_RECORD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
+# The decoder takes a date that is cut by one for whole. What X could not read may hold one, and is told of.
+_ZERO_BYTE = rb"\u0000"
+
+
 def is_known(action: str, reason: str) -> bool:
     """Whether X documents such an event, or was seen to send it."""
     return reason in EFFECTS.get(action, {})
@@ -230,6 +234,8 @@ def _decode_block(block: bytes) -> list[Event] | None:
     # ends an object, no record goes over the end of a line, and equal numbers mean one record on each.
     if not block.startswith(b"{") or not block.endswith(b"}\n") or block.count(b"}\n{") != lines - 1:
         return None
+    if _ZERO_BYTE in block:
+        return None
     try:
         _require_utf8(block)
         events: list[Event] = _decoder.decode_lines(block)
@@ -258,6 +264,8 @@ def _decode_line(line: bytes, place: str) -> Event:
         raise InvalidEventsError(
             f"{place}: a record with neither action nor error; nothing of the result is kept"
         )
+    if event.action and _ZERO_BYTE in line:
+        raise InvalidEventsError(f"{place}: an event with a zero byte in it; nothing of the result is kept")
     if event.action and not is_id(event.id.encode()):
         raise InvalidEventsError(
             f"{place}: an event of {event.id[:40]!r}, which is no id; nothing of the result is kept"
