@@ -211,7 +211,11 @@ def run_night(airflow: Standalone, results: Path, report: Report) -> Night:
     airflow.wait_until(lambda: is_parsed(airflow), f"{DAG_ID} is parsed", 60)
     # The last midnight is due once the DAG is unpaused; this run takes its place, or would have to wait.
     due = airflow.api.next_logical_date(DAG_ID)
-    conf = {name: path.as_uri() for name, path in SAMPLES.items()} | {"destination": results.as_uri()}
+    # Copies, because an upload leaves its record beside its source.
+    ids = results.with_name("ids")
+    ids.mkdir()
+    conf = {name: Path(shutil.copy(path, ids)).as_uri() for name, path in SAMPLES.items()}
+    conf["destination"] = results.as_uri()
     night = Night(airflow, airflow.api.trigger(DAG_ID, conf, due), report)
     airflow.api.unpause(DAG_ID)
     report.step(f"triggered {DAG_ID}: {night.run_id}")
