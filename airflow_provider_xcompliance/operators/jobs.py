@@ -25,10 +25,7 @@ from airflow_provider_xcompliance.api.waiting import too_late, wait_for_end
 from airflow_provider_xcompliance.failures import failing_at_once
 from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
 from airflow_provider_xcompliance.runs import JobRun
-from airflow_provider_xcompliance.triggers.jobs import JobStatusTrigger
-
-# The trigger ends by its own deadline; Airflow's is there for the case that it does not.
-_DEADLINE_MARGIN = timedelta(minutes=5)
+from airflow_provider_xcompliance.triggers.jobs import DEADLINE_MARGIN, JobStatusTrigger
 
 
 class _ComplianceOperator(BaseOperator):
@@ -163,7 +160,7 @@ class _JobOwner(_ComplianceOperator):
                 cancel_on_kill=self.cancel_on_kill and for_result,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=max(0.0, deadline - time.time())) + _DEADLINE_MARGIN,
+            timeout=timedelta(seconds=max(0.0, deadline - time.time())) + DEADLINE_MARGIN,
         )
         raise AssertionError("defer() does not return")
 

@@ -22,11 +22,9 @@ from airflow_provider_xcompliance.api.jobs import DOWNLOAD_WINDOW, JobStatus, ex
 from airflow_provider_xcompliance.api.waiting import look
 from airflow_provider_xcompliance.failures import failing_at_once
 from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
-from airflow_provider_xcompliance.triggers.jobs import JobStatusTrigger
+from airflow_provider_xcompliance.triggers.jobs import DEADLINE_MARGIN, JobStatusTrigger
 
 _DEFAULT_TIMEOUT_SECONDS = 24 * 3600
-# The trigger ends by its own deadline; Airflow's is there for the case that it does not.
-_DEADLINE_MARGIN = timedelta(minutes=5)
 
 
 class JobStatusSensor(BaseSensorOperator):
@@ -89,7 +87,7 @@ class JobStatusSensor(BaseSensorOperator):
                 deadline=time.time() + self.timeout,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout) + _DEADLINE_MARGIN,
+            timeout=timedelta(seconds=self.timeout) + DEADLINE_MARGIN,
         )
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
@@ -16,6 +17,9 @@ from airflow_provider_xcompliance.api.jobs import explain_end
 from airflow_provider_xcompliance.api.waiting import look, pause, too_late
 from airflow_provider_xcompliance.hooks.compliance import XComplianceHook
 from airflow_provider_xcompliance.retries import is_final
+
+#: The trigger ends by its own deadline; Airflow's is this much later, for the case that it does not.
+DEADLINE_MARGIN = timedelta(minutes=5)
 
 
 class JobStatusTrigger(BaseTrigger):
