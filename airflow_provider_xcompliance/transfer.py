@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -38,12 +37,12 @@ from airflow_provider_xcompliance.archive.events import (
 from airflow_provider_xcompliance.archive.ids import MAX_ID_BYTES, IdReader, InvalidIdsError, is_id
 from airflow_provider_xcompliance.archive.lines import line_blocks
 from airflow_provider_xcompliance.archive.repetitions import drop_repeated
+from airflow_provider_xcompliance.progress import Progress
 from airflow_provider_xcompliance.spools import require_room, spool_directory, spool_file
 from airflow_provider_xcompliance.storage import Digest, MissingError, StorageError
 
 log = logging.getLogger(__name__)
 
-_PROGRESS_SECONDS = 5.0
 _BLOCK_BYTES = 1 << 20
 _MAX_JSON_BYTES = 16 << 20
 
@@ -99,7 +98,7 @@ def spool_ids(
         path = spool_file(directory, "ids")
         with storage.open_source(source, client, decompress=True) as file:
             reader = IdReader(file, name, allow_rounded=allow_rounded)
-            _write_ids(reader, path, _Progress(f"reading ids of {name}"))
+            _write_ids(reader, path, Progress(f"reading ids of {name}"))
         duplicates = drop_repeated(path)
         added = _add_missing(path, require_control_ids(control_ids))
         yield IdSpool(
@@ -167,7 +166,7 @@ def send(client: XComplianceClient, job: Job, spool: IdSpool) -> None:
     """
     _require_fit(spool, client.upload_limit(job))
     log.info("uploading %s ids (%s bytes) to job %s", f"{spool.ids:,}", f"{spool.digest.bytes:,}", job.id)
-    client.upload(job, spool.path, spool.crc32c, _Progress(f"uploading to job {job.id}"))
+    client.upload(job, spool.path, spool.crc32c, Progress(f"uploading to job {job.id}"))
     log.info("job %s has its ids", job.id)
 
 
@@ -248,7 +247,7 @@ def land_results(
         )
     with spool_directory() as directory:
         spool = spool_file(directory, "events")
-        progress = _Progress(f"downloading the results of job {job.id}")
+        progress = Progress(f"downloading the results of job {job.id}")
         result = client.download(job, spool, _within_bounds(directory, progress))
         facts = _facts(spool, job, ids, control_ids)
         digest = storage.digest_of(str(spool))
@@ -408,7 +407,7 @@ def _require_recorded(record: dict[str, Any], uri: str, client: Any) -> None:
         )
 
 
-def _write_ids(reader: IdReader, path: Path, progress: _Progress) -> None:
+def _write_ids(reader: IdReader, path: Path, progress: Progress) -> None:
     try:
         with path.open("wb") as spool:
             for block in reader:
@@ -440,7 +439,7 @@ def _crc32c_of(path: Path) -> int:
     return crc32c
 
 
-def _within_bounds(directory: Path, progress: _Progress) -> Callable[[int, int | None], None]:
+def _within_bounds(directory: Path, progress: Progress) -> Callable[[int, int | None], None]:
     """Give up a result that is too large, for a result or for the disk."""
 
     def check(done: int, total: int | None) -> None:
@@ -452,25 +451,3 @@ def _within_bounds(directory: Path, progress: _Progress) -> Callable[[int, int |
         progress(done, total)
 
     return check
-
-
-class _Progress:
-    """
-    Log how far a transfer is, every few seconds.
-
-    :param clock: tells seconds
-    """
-
-    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._what = what
-        self._clock = clock
-        self._started = self._logged = clock()
-
-    def __call__(self, done: int, total: int | None) -> None:
-        now = self._clock()
-        if now - self._logged < _PROGRESS_SECONDS:
-            return
-        self._logged = now
-        share = f" of {total:,} ({100 * done // total} %)" if total else ""
-        rate = done / (now - self._started) / 1e6
-        log.info("%s: %s%s bytes, %.1f MB/s", self._what, f"{done:,}", share, rate)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import google_crc32c
 import pytest
 
-from airflow_provider_xcompliance import storage, transfer
+from airflow_provider_xcompliance import progress, storage, transfer
 from airflow_provider_xcompliance.api.client import XComplianceClient
 from airflow_provider_xcompliance.api.errors import (
     JobStateError,
@@ -665,46 +665,19 @@ def test_a_result_cut_once_is_fetched_again(
     assert (tmp_path / "events").read_bytes() == RESULT
 
 
-class TestProgress:
-    def test_bytes_share_and_rate_are_told_every_few_seconds(self, caplog: pytest.LogCaptureFixture) -> None:
-        times = iter([0.0, 1.0, 4.9, 5.0, 9.9, 12.5])
-        progress = transfer._Progress("uploading to job 1", clock=lambda: next(times))
+def test_upload_and_download_tell_their_progress(
+    client: XComplianceClient,
+    flow: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "_SECONDS", 0.0)
 
-        with caplog.at_level(logging.INFO):
-            for done in (1, 2, 30_000_000, 4, 75_000_000):
-                progress(done, 120_000_000)
+    with caplog.at_level(logging.INFO):
+        job_id = complete(client, file(tmp_path))
+        transfer.download(client, job_id, str(tmp_path / "events"))
 
-        assert caplog.messages == [
-            "uploading to job 1: 30,000,000 of 120,000,000 (25 %) bytes, 6.0 MB/s",
-            "uploading to job 1: 75,000,000 of 120,000,000 (62 %) bytes, 6.0 MB/s",
-        ]
-
-    @pytest.mark.parametrize("total", [None, 0])
-    def test_without_a_total_there_is_no_share(
-        self, total: int | None, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        times = iter([0.0, 10.0])
-        progress = transfer._Progress("downloading", clock=lambda: next(times))
-
-        with caplog.at_level(logging.INFO):
-            progress(5_000_000, total)
-
-        assert caplog.messages == ["downloading: 5,000,000 bytes, 0.5 MB/s"]
-
-    def test_upload_and_download_tell_their_progress(
-        self,
-        client: XComplianceClient,
-        flow: str,
-        tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setattr(transfer, "_PROGRESS_SECONDS", 0.0)
-
-        with caplog.at_level(logging.INFO):
-            job_id = complete(client, file(tmp_path))
-            transfer.download(client, job_id, str(tmp_path / "events"))
-
-        size = (tmp_path / "events").stat().st_size
-        assert f"uploading to job {job_id}: 4,000 of 4,000 (100 %) bytes" in caplog.text
-        assert f"downloading the results of job {job_id}: {size:,} of {size:,} (100 %) bytes" in caplog.text
+    size = (tmp_path / "events").stat().st_size
+    assert f"uploading to job {job_id}: 4,000 of 4,000 (100 %) bytes" in caplog.text
+    assert f"downloading the results of job {job_id}: {size:,} of {size:,} (100 %) bytes" in caplog.text
