@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,6 +31,8 @@ class InvalidResultError(ValueError):
 
 class _Submitted(msgspec.Struct, frozen=True):
     ids: Count
+    source: str = ""
+    sha256: str = ""
 
 
 class _Manifest(msgspec.Struct, frozen=True):
@@ -41,8 +44,9 @@ class _Manifest(msgspec.Struct, frozen=True):
     actions: dict[str, dict[str, int]]
     errors: dict[str, int]
     submitted: _Submitted | None
-    control_ids: frozenset[str] = frozenset()
+    control_ids: list[str] = []
     repeated: Count | None = None
+    job_created_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,34 @@ def find_results(events: Any) -> Iterator[Reference]:
         )
 
 
+@dataclass(frozen=True)
+class Landed:
+    """
+    A result that is whole, and what it answers.
+
+    :param uri: of the events
+    :param sha256: of the events
+    :param source: URI of the ids that were submitted; empty if they are not known
+    :param source_sha256: of what was submitted, control ids included
+    :param control_ids: in the order in which they were submitted behind the others
+    :param created_at: when its job was created, by X's clock
+    """
+
+    uri: str
+    sha256: str
+    result: Result
+    source: str
+    source_sha256: str
+    control_ids: tuple[str, ...]
+    created_at: datetime | None
+
+
 def read_result(reference: Reference, client: Any = None) -> Result:
+    """Return what :func:`read_landed` says about the events alone."""
+    return read_landed(reference, client).result
+
+
+def read_landed(reference: Reference, client: Any = None) -> Landed:
     """
     Read a result through, and make sure that it is the one that its manifest speaks of.
 
@@ -93,23 +124,33 @@ def read_result(reference: Reference, client: Any = None) -> Result:
     document = _read_manifest(reference.uri, name, client)
     _require_receipt(name, document, reference.receipt)
     manifest = _decode(name, document)
+    control_ids, submitted = frozenset(manifest.control_ids), manifest.submitted
     with _unless_missing(f"{name}: there is a manifest, but no events; download it again"):
-        digest, counts, controls = _read_events(reference.uri, name, client, manifest.control_ids)
+        digest, counts, controls = _read_events(reference.uri, name, client, control_ids)
     if digest != Digest(manifest.bytes, manifest.sha256):
         raise InvalidResultError(
             f"{name}: it is not the file of its manifest, so it was replaced or damaged; download it again"
         )
     _require_counts(name, manifest, counts, controls)
-    return Result(
+    result = Result(
         name=name,
         job_id=manifest.job_id,
         job_type=manifest.job_type,
-        submitted=max(manifest.submitted.ids - len(manifest.control_ids), 0) if manifest.submitted else None,
+        submitted=max(submitted.ids - len(control_ids), 0) if submitted else None,
         kinds=counts.kinds - Counter((event.action or "", str(event.reason)) for event in controls),
         errors=sum(manifest.errors.values()),
-        controls=manifest.control_ids,
+        controls=control_ids,
         repeated=manifest.repeated,
         unverified_length=manifest.unverified_length,
+    )
+    return Landed(
+        uri=reference.uri,
+        sha256=manifest.sha256,
+        result=result,
+        source=submitted.source if submitted else "",
+        source_sha256=submitted.sha256 if submitted else "",
+        control_ids=tuple(manifest.control_ids),
+        created_at=manifest.job_created_at,
     )
 
 
@@ -163,7 +204,7 @@ def _require_counts(name: str, manifest: _Manifest, counts: EventCounts, control
     counted = counts.to_dict()
     if (counted["actions"], counted["errors"]) != (manifest.actions, manifest.errors):
         raise InvalidResultError(f"{name}: its manifest counts other events than it holds; download it again")
-    if missing := manifest.control_ids.difference(event.id for event in controls):
+    if missing := set(manifest.control_ids).difference(event.id for event in controls):
         raise InvalidResultError(
             f"{name}: its manifest says that its control ids have events, but {len(missing):,} have none; "
             "download it again"

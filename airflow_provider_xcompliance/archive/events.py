@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from airflow_provider_xcompliance.archive.ids import is_id
-from airflow_provider_xcompliance.archive.lines import LineTooLongError, line_blocks
+from airflow_provider_xcompliance.archive.ids import count_clean, is_id
+from airflow_provider_xcompliance.archive.lines import MAX_LINE_BYTES, LineTooLongError, line_blocks
 from airflow_provider_xcompliance.archive.repetitions import IdShares, numbers
 
 if TYPE_CHECKING:
@@ -43,10 +43,20 @@ EFFECTS: dict[str, dict[str, Effect]] = {
     "scrub_geo": {"geo_scrubbed": Effect.SCRUB_LOCATION, "scrub_geo": Effect.SCRUB_LOCATION},
 }
 
+#: What a policy may say → what is done then.
+POLICY_CHOICES = {
+    "remove": Effect.REMOVE,
+    "quarantine": Effect.FETCH_AGAIN,
+    "scrub": Effect.SCRUB_LOCATION,
+    "keep": Effect.NOTHING,
+}
+
+#: ``action/reason`` → what is done about it, whatever :data:`EFFECTS` says.
+Policy = Mapping[str, Effect]
+NO_POLICY: Policy = {}
+
 # A result has a handful; what has more is no result, and would fill the memory and the manifest.
 _MAX_KINDS = 1_000
-
-_PLAIN_IDS = re.compile(r"(?:[1-9][0-9]{0,17}\n|[1-8][0-9]{18}\n)*+")
 
 
 class InvalidEventsError(ValueError):
@@ -61,7 +71,7 @@ class MissingControlsError(ValueError):
     """A result says nothing of ids that are known to be gone, so its silence about others proves nothing."""
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """
     One record of a result: an event, or an id that X could not read.
 
@@ -80,11 +90,35 @@ class Event(msgspec.Struct, frozen=True):
     deleted_at: datetime | None = None
 
 
+class _KnownEvent(Event, frozen=True, gc=False):
+    # Texts that are known beforehand are not made anew for each event.
+    action: Literal["delete", "rehydrate", "scrub_geo"] | None = None
+    reason: (
+        Literal[
+            "deleted",
+            "protected",
+            "deactivated",
+            "suspended",
+            "bounced",
+            "scrub_geo",
+            "tweet_edited",
+            "geo_scrubbed",
+        ]
+        | None
+    ) = None
+
+
 _decoder = msgspec.json.Decoder(Event)
+_known_decoder = msgspec.json.Decoder(_KnownEvent)
+
+_kind_of = attrgetter("action", "reason")
 
 # A record nested without end is a RecursionError.
 _NO_RECORD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+
+# So much stays in a processor's caches while it is taken apart, and in memory that is used again and again.
+_BLOCK_BYTES = 1 << 16
 
 # The decoder takes a date that is cut by one for whole. What X could not read may hold one, and is told of.
 _ZERO_BYTE = rb"\u0000"
@@ -95,15 +129,36 @@ def is_known(action: str, reason: str) -> bool:
     return reason in EFFECTS.get(action, {})
 
 
-def effect_of(action: str, reason: str) -> Effect:
-    """Return what is done about an event; for an unknown reason, the most that its action stands for."""
+def effect_of(action: str, reason: str, policy: Policy = NO_POLICY) -> Effect:
+    """
+    Return what is done about an event; for an unknown reason, the most that its action stands for.
+
+    :param policy: what is done instead about some actions and reasons
+    """
     effects = EFFECTS.get(action, {})
-    return effects.get(reason, max(effects.values(), default=Effect.NOTHING))
+    default = effects.get(reason, max(effects.values(), default=Effect.NOTHING))
+    return policy.get(f"{action}/{reason}", default)
+
+
+def parse_policy(policy: Mapping[str, str]) -> Policy:
+    """
+    Read a policy as users write it.
+
+    :param policy: ``action/reason`` → ``remove``, ``quarantine``, ``scrub`` or ``keep``
+    :raises ValueError: if it has another form
+    """
+    for kind, choice in policy.items():
+        if choice not in POLICY_CHOICES or kind.count("/") != 1:
+            raise ValueError(
+                f"policy: {kind[:80]!r} → {str(choice)[:40]!r}; give 'action/reason' → one of "
+                f"{', '.join(POLICY_CHOICES)}"
+            )
+    return {kind: POLICY_CHOICES[choice] for kind, choice in policy.items()}
 
 
 def read_events(source: SupportsRead[bytes], name: str) -> Iterator[list[Event]]:
     """
-    Read newline-delimited events, about a megabyte at a time; blank lines are skipped.
+    Read newline-delimited events, some at a time; blank lines are skipped.
 
     :param source: the file, open for reading bytes
     :param name: what errors call it
@@ -111,11 +166,14 @@ def read_events(source: SupportsRead[bytes], name: str) -> Iterator[list[Event]]
     """
     line = 1
     try:
-        for block in line_blocks(source):
+        for block in line_blocks(source, _BLOCK_BYTES):
             yield _decode_block(block) or _decode_lines(block, name, line)
             line += block.count(b"\n")
-    except LineTooLongError as error:
-        raise InvalidEventsError(f"{name}: {error}, so it is no compliance result; nothing is kept") from None
+    except LineTooLongError:
+        raise InvalidEventsError(
+            f"{name}: line {line} has more than {MAX_LINE_BYTES:,} bytes, so it is no compliance result; "
+            "nothing is kept"
+        ) from None
 
 
 class EventCounts:
@@ -132,11 +190,13 @@ class EventCounts:
 
         :raises InvalidEventsError: if there are more kinds of them than a result can have
         """
-        for event in events:
-            if event.action:
-                self.kinds[event.action, str(event.reason)] += 1
-            else:
-                self._errors[str(event.error)] += 1
+        events = [*events]
+        kinds = Counter(map(_kind_of, events))
+        for (action, reason), number in kinds.items():
+            if action:
+                self.kinds[action, str(reason)] += number
+        if not all(action for action, _ in kinds):
+            self._errors.update(str(event.error) for event in events if not event.action)
         if len(self.kinds) + len(self._errors) > _MAX_KINDS:
             raise InvalidEventsError(
                 f"more than {_MAX_KINDS:,} different actions, reasons and errors are no compliance result; "
@@ -228,22 +288,29 @@ def _require_utf8(content: bytes) -> None:
 
 
 def _decode_block(block: bytes) -> list[Event] | None:
-    """All records of a block of plain events; None if a line needs a closer look."""
-    lines = block.count(b"\n")
-    # The decoder also takes two records on a line, and one record on two lines. Where each line begins and
-    # ends an object, no record goes over the end of a line, and equal numbers mean one record on each.
-    if not block.startswith(b"{") or not block.endswith(b"}\n") or block.count(b"}\n{") != lines - 1:
+    """All records of a block of plain ones; None if a line needs a closer look."""
+    # To look for a single byte first is quick.
+    if b"\\" in block and _ZERO_BYTE in block:
         return None
-    if _ZERO_BYTE in block:
-        return None
+    # Each by itself: else the decoder takes two records on a line, and one record on two lines.
+    lines = [*filter(None, block.split(b"\n"))]
     try:
         _require_utf8(block)
-        events: list[Event] = _decoder.decode_lines(block)
+        try:
+            events: list[Event] = [*map(_known_decoder.decode, lines)]
+        except msgspec.ValidationError:
+            events = [*map(_decoder.decode, lines)]
     except _NO_RECORD:
         return None
-    ids = "".join([f"{event.id}\n" for event in events if event.action])
-    is_plain = len(events) == lines == ids.count("\n") and _PLAIN_IDS.fullmatch(ids)
-    return events if is_plain else None
+    return events if _are_whole(events) else None
+
+
+def _are_whole(events: list[Event]) -> bool:
+    """Whether all records say what happened to an id, or what was wrong with it; False also if in doubt."""
+    ids = [event.id for event in events if event.action]
+    if len(ids) < len(events) and not all(event.action or event.error for event in events):
+        return False
+    return not ids or count_clean("\n".join([*ids, ""]).encode()) == len(ids)
 
 
 def _decode_lines(block: bytes, name: str, first: int) -> list[Event]:

@@ -1,0 +1,169 @@
+import io
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_xcompliance.archive import event_sets
+from airflow_provider_xcompliance.archive.event_sets import EventSet
+from airflow_provider_xcompliance.archive.events import Effect, InvalidEventsError, effect_of
+from airflow_provider_xcompliance.archive.guards import JobType
+from airflow_provider_xcompliance.archive.records import NO_DECISION, Decision
+
+LARGEST = 2**63 - 1
+
+
+def result(*events: tuple[int, str, str | None]) -> io.BytesIO:
+    return io.BytesIO(
+        b"".join(
+            msgspec.json.encode({"id": str(number), "action": action, "reason": reason}) + b"\n"
+            for number, action, reason in events
+        )
+    )
+
+
+def ids(*numbers: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    return np.array(numbers, np.int64)
+
+
+def test_posts_and_users_are_kept_apart() -> None:
+    events = EventSet.build(
+        [
+            ("tweets", result((LARGEST, "delete", "deleted"), (0, "scrub_geo", "geo_scrubbed")), "posts"),
+            ("users", result((7, "delete", "suspended")), "users"),
+        ]
+    )
+
+    assert events.posts.tolist() == [0, LARGEST]
+    assert events.users.tolist() == [7]
+    assert events.of_post(LARGEST) == Decision(Effect.REMOVE, "delete/deleted")
+    assert events.of_post(0) == Decision(Effect.SCRUB_LOCATION, "scrub_geo/geo_scrubbed")
+    assert events.of_user(7) == Decision(Effect.REMOVE, "delete/suspended")
+    assert events.of_post(7) is events.of_user(0) is events.of_user(LARGEST) is NO_DECISION
+
+
+def test_without_results_nothing_is_done() -> None:
+    events = EventSet.build([])
+
+    assert len(events.posts) == len(events.users) == 0
+    assert events.of_post(1) is NO_DECISION
+
+
+def test_of_equally_strong_events_the_first_by_name_decides() -> None:
+    kinds = ["suspended", "deactivated", "deleted"]
+    events = EventSet.build([("tweets", result((1, "delete", reason)), "result") for reason in kinds])
+
+    assert events.of_post(1).kind == "delete/deactivated"
+
+
+def test_what_could_not_be_read_is_no_event() -> None:
+    source = io.BytesIO(b'{"id":"12","error":"invalid_id"}\n{"id":"x","error":"invalid_id"}\n')
+
+    assert len(EventSet.build([("tweets", source, "result")]).posts) == 0
+
+
+def test_a_policy_says_what_is_done_instead() -> None:
+    source = result((1, "delete", "suspended"), (2, "freeze", "cold"), (3, "delete", "deleted"))
+    policy = {"delete/suspended": Effect.NOTHING, "freeze/cold": Effect.FETCH_AGAIN}
+
+    events = EventSet.build([("tweets", source, "result")], policy)
+
+    assert events.posts.tolist() == [2, 3]
+    assert events.of_post(1) is NO_DECISION
+    assert events.of_post(2) == Decision(Effect.FETCH_AGAIN, "freeze/cold")
+    assert events.unknown == {}
+
+
+def test_what_nothing_is_known_to_do_about_is_counted() -> None:
+    source = result(
+        (1, "freeze", "cold"),
+        (2, "freeze", "cold"),
+        (3, "freeze", None),
+        (4, "delete", "eaten"),
+        (5, "a/b", "c"),
+    )
+
+    events = EventSet.build([("tweets", source, "result")])
+
+    assert events.unknown == {"freeze/cold": 2, "freeze/None": 1, "a/b/c": 1}
+    assert events.posts.tolist() == [4]
+
+
+def test_an_action_is_not_known_because_its_first_part_is() -> None:
+    assert len(EventSet.build([("tweets", result((1, "delete/x", "y")), "result")]).posts) == 0
+
+
+def test_a_line_that_is_no_record_is_refused() -> None:
+    with pytest.raises(InvalidEventsError, match=r"^part 2:1: "):
+        EventSet.build(
+            [
+                ("tweets", result((1, "delete", "deleted")), "part 1"),
+                ("tweets", io.BytesIO(b"<html>\n"), "part 2"),
+            ]
+        )
+
+
+def test_tombstones_count_beside_the_events_of_the_night() -> None:
+    tombstones: Mapping[tuple[JobType, Decision], np.ndarray[tuple[int], np.dtype[np.int64]]] = {
+        ("tweets", Decision(Effect.REMOVE, "delete/deleted")): ids(9, 5, 9),
+        ("users", Decision(Effect.REMOVE, "delete/protected")): ids(3),
+    }
+    source = result((5, "scrub_geo", "geo_scrubbed"), (6, "delete", "deleted"))
+
+    events = EventSet.build([("tweets", source, "result")], tombstones=tombstones)
+
+    assert events.posts.tolist() == [5, 6, 9]
+    assert events.users.tolist() == [3]
+    assert events.of_post(5) == Decision(Effect.REMOVE, "delete/deleted")
+    assert tombstones["tweets", Decision(Effect.REMOVE, "delete/deleted")].tolist() == [9, 5, 9]
+
+
+kinds = st.sampled_from(
+    [
+        ("delete", "deleted"),
+        ("delete", "suspended"),
+        ("delete", "scrub_geo"),
+        ("delete", "eaten"),
+        ("rehydrate", "tweet_edited"),
+        ("scrub_geo", "geo_scrubbed"),
+        ("scrub_geo", None),
+        ("freeze", "cold"),
+    ]
+)
+some_events = st.lists(
+    st.tuples(
+        st.one_of(
+            st.integers(min_value=0, max_value=9), st.integers(min_value=LARGEST - 9, max_value=LARGEST)
+        ),
+        kinds,
+    ),
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+@given(parts=st.lists(some_events, max_size=3))
+def test_the_strongest_event_of_an_id_decides(
+    at_once: int, parts: list[list[tuple[int, tuple[str, str | None]]]]
+) -> None:
+    sources = [result(*((number, *kind) for number, kind in part)) for part in parts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_sets, "_IDS_AT_ONCE", at_once)
+        events = EventSet.build([("users", source, "result") for source in sources])
+
+    expected: dict[int, list[Decision]] = {}
+    unknown: Counter[str] = Counter()
+    for number, (action, reason) in (each for part in parts for each in part):
+        kind = f"{action}/{reason}"
+        unknown[kind] += action == "freeze"
+        if effect := effect_of(action, str(reason)):
+            expected.setdefault(number, []).append(Decision(effect, kind))
+    assert events.users.tolist() == sorted(expected)
+    for number in {*expected, 0, 5, LARGEST}:
+        found = expected.get(number, [NO_DECISION])
+        assert events.of_user(number) == min(found, key=lambda each: (-each.effect, each.kind))
+    assert events.unknown == +unknown
