@@ -14,8 +14,14 @@ from airflow_provider_xcompliance.archive.events import (
     InvalidEventsError,
     MissingControlsError,
 )
+from airflow_provider_xcompliance.archive.extras import MissingExtraError
 from airflow_provider_xcompliance.archive.ids import InvalidIdsError
-from airflow_provider_xcompliance.storage import AddressError, DestinationExistsError, StorageError
+from airflow_provider_xcompliance.storage import (
+    AddressError,
+    ChangedError,
+    DestinationExistsError,
+    StorageError,
+)
 
 
 class Retry(NamedTuple):
@@ -80,7 +86,9 @@ RETRIES: tuple[Retry, ...] = (
     ),
     Retry((DestinationExistsError,), _NOTHING, False, "another file stands there, which may be somebody's"),
     Retry((AddressError,), _NOTHING, False, "the address has to be corrected, or a connection be set"),
+    Retry((ChangedError,), "reads the file again, 3 times in all", True, "another writer is at work on it"),
     Retry((StorageError,), "what the store's library does", True, "the store or the disk failed"),
+    Retry((MissingExtraError,), _NOTHING, False, "the extra that brings the library has to be installed"),
     Retry((ValueError,), _NOTHING, False, "an argument or the connection is wrong"),
 )
 

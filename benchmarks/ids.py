@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from pathlib import Path
 
-from benchmarks.harness import Row, generated, megabytes_of, python, race, scratch
+from benchmarks.harness import WORK, Row, generated, megabytes_of, python, race, run, scratch
 
 LINES = 6_000_000
 
@@ -33,13 +34,29 @@ def rival(source: Path, clean: Path) -> None:
     print(ids)
 
 
+def of_all_years(path: Path) -> None:
+    """As many ids, of 18 and 19 digits in no order."""
+    bits = random.Random(0).getrandbits
+    with path.open("wb", buffering=1 << 20) as file:
+        for _ in range(LINES):
+            file.write(b"%d\n" % (2 * 10**17 + bits(60)))
+
+
 def measure() -> list[Row]:
-    source = generated("ids", LINES)
+    mixed = WORK / f"ids-of-all-years-{LINES}"
+    if not mixed.exists():
+        run(python("ids", "of_all_years", mixed))
+    return [
+        _row("validate ids: a loop over the lines", generated("ids", LINES)),
+        _row("validate ids of several lengths: the same", mixed),
+    ]
+
+
+def _row(what: str, source: Path) -> Row:
     with scratch(round(megabytes_of(source))) as clean:
         commands = [python("ids", side, source, clean) for side in ("ours", "rival")]
-        what = "validate ids: a loop over the lines"
-        return [race(what, megabytes_of(source), *commands, output=clean)]
+        return race(what, megabytes_of(source), *commands, gate=5, output=clean)
 
 
 if __name__ == "__main__":
-    {"ours": ours, "rival": rival}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    {"ours": ours, "rival": rival, "of_all_years": of_all_years}[sys.argv[1]](*map(Path, sys.argv[2:]))

@@ -35,6 +35,7 @@ def run(dag, params: dict) -> dict[str, str]:
             task.poke_interval = 0.2
         task.poll_interval = 0.2
     dag_run = dag.test(run_conf=params)
+    # Of a mapped task all instances end in the same state, or the test has something to tell.
     return {instance.task_id: str(instance.state) for instance in dag_run.get_task_instances()}
 
 
@@ -49,6 +50,20 @@ def params(id_file, tmp_path) -> dict:
         "gone_users": [],
         "max_removal_ratio": 0.1,
     }
+
+
+@pytest.fixture
+def archive(id_file, tmp_path) -> Path:
+    """A folder of posts with the ids of the file, in two files."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    posts = [
+        json.dumps({"id": number, "author_id": str(n), "text": "x"})
+        for n, number in enumerate(id_file.read_text().split(), 1)
+    ]
+    (folder / "one.ndjson").write_text("".join(f"{post}\n" for post in posts[:600]))
+    (folder / "two.jsonl").write_text("".join(f"{post}\n" for post in posts[600:]))
+    return folder
 
 
 @pytest.fixture
@@ -88,7 +103,7 @@ def test_they_import_with_warnings_as_errors():
         [sys.executable, "-c", IMPORT_TWICE, *paths], capture_output=True, text=True, check=False
     )
 
-    assert len(paths) == 3
+    assert len(paths) == 4
     assert result.returncode == 0, result.stderr
 
 
@@ -117,6 +132,21 @@ class TestRuns:
         assert states == dict.fromkeys(["run_tweets", "run_users", "guard"], "success")
         landed = {path.name for path in (tmp_path / "events").rglob("*.ndjson")}
         assert landed == {"tweets.ndjson", "users.ndjson"}
+
+    def test_a_whole_archive_is_refreshed(self, archive, tmp_path, emulator):
+        given = {"source": f"{archive}/", "events": str(tmp_path / "events"), "max_removal_ratio": None}
+
+        states = run(load("xcompliance_refresh_archive"), given)
+
+        tasks = [f"{step}_{kind}" for step in ("extract", "run") for kind in ("tweets", "users")]
+        assert states == {
+            f"refresh_archive.{task}": "success" for task in (*tasks, "guard", "plan", "apply", "record")
+        }
+        (report,) = (archive / "_xcompliance/reports").iterdir()
+        done = json.loads(report.read_text())["done"]
+        left = sum(len(path.read_text().splitlines()) for path in archive.glob("*.*"))
+        assert (done["records"], done["files"], done["kept"]) == (1000, 2, left)
+        assert 0 < done["removed"] < 200
 
     def test_the_guard_stops_a_night_of_too_many_removals(self, params):
         states = run(load("xcompliance_guarded"), params | {"max_removal_ratio": 0.001})

@@ -16,8 +16,15 @@ MAY_IMPORT = {
     "archive": set(),
     "storage": set(),
     "get_provider_info": set(),
+    "progress": set(),
     "spools": {"storage"},
-    "transfer": {"api", "archive", "spools", "storage"},
+    "transfer": {"api", "archive", "progress", "spools", "storage"},
+    "catalogue": {"archive", "progress", "spools", "storage"},
+    "extraction": {"archive", "catalogue", "spools", "storage", "transfer"},
+    "night": {"archive", "catalogue", "results", "spools", "storage", "transfer"},
+    "redaction": {"archive", "catalogue", "spools", "storage", "transfer"},
+    "evidence": {"archive", "catalogue", "extraction", "night", "spools", "storage", "transfer"},
+    "tables": {"archive", "results", "storage"},
     "results": {"archive", "storage", "transfer"},
     "runs": {"api", "storage", "transfer"},
     "retries": {"api", "archive", "storage"},
@@ -26,12 +33,38 @@ MAY_IMPORT = {
     "hooks": {"api", "transfer", "runs", "get_provider_info"},
     "triggers": {"api", "hooks", "retries"},
     "sensors": {"api", "failures", "hooks", "triggers"},
-    "operators": {"api", "archive", "failures", "hooks", "results", "runs", "triggers"},
+    "operators": {
+        "api",
+        "archive",
+        "catalogue",
+        "evidence",
+        "extraction",
+        "failures",
+        "hooks",
+        "night",
+        "redaction",
+        "results",
+        "runs",
+        "tables",
+        "triggers",
+    },
+    "task_groups": {"archive", "operators"},
     "emulator": set(),
 }
-KNOW_AIRFLOW = {"hooks", "triggers", "sensors", "operators", "failures", "retry_policies"}
+KNOW_AIRFLOW = {"hooks", "triggers", "sensors", "operators", "task_groups", "failures", "retry_policies"}
 #: Libraries of the extras: whoever does without the extra does without them.
-EXTRAS = {"starlette", "uvicorn", "cryptography", "boto3", "google", "azure", "numpy"}
+EXTRAS = {
+    "starlette",
+    "uvicorn",
+    "cryptography",
+    "boto3",
+    "google",
+    "azure",
+    "isal",
+    "numpy",
+    "pyarrow",
+    "zstandard",
+}
 #: Imports the libraries of all stores, which would hold up each parsing of a DAG.
 HEAVY = EXTRAS | {"smart_open"}
 

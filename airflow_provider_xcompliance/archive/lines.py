@@ -15,34 +15,28 @@ MAX_LINE_BYTES = 1 << 20
 
 
 class LineTooLongError(ValueError):
-    """
-    A line is longer than any record can be.
+    """The line after those of the last block is longer than any record can be."""
 
-    :param line: its number, counted from 1
-    """
-
-    def __init__(self, line: int) -> None:
-        super().__init__(f"line {line} has more than {MAX_LINE_BYTES:,} bytes")
-        self.line = line
+    def __init__(self) -> None:
+        super().__init__(f"a line has more than {MAX_LINE_BYTES:,} bytes")
 
 
-def line_blocks(source: SupportsRead[bytes]) -> Iterator[bytes]:
+def line_blocks(source: SupportsRead[bytes], size: int | None = None) -> Iterator[bytes]:
     """
     Read a file in blocks of whole lines; a newline that the last line lacks is added.
 
+    :param size: of a block, roughly, in bytes; None: a megabyte
     :raises LineTooLongError: where more than a megabyte is read without coming to the end of a line
     """
-    rest, lines = b"", 0
-    while chunk := source.read(_BLOCK_BYTES):
-        head, newline, tail = chunk.rpartition(b"\n")
-        if newline:
-            block = rest + head + newline
-            lines += block.count(b"\n")
-            yield block
-            rest = tail
+    rest = b""
+    while chunk := source.read(size or _BLOCK_BYTES):
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield b"".join((rest, memoryview(chunk)[:end]))
+            rest = chunk[end:]
         else:
             rest += chunk
         if len(rest) > MAX_LINE_BYTES:
-            raise LineTooLongError(lines + 1)
+            raise LineTooLongError
     if rest:
         yield rest + b"\n"

@@ -17,7 +17,9 @@ else:
 
 # A run takes 64 MB of memory until it is written.
 _IDS_IN_RUN = 8_000_000
-_IDS_AT_ONCE = 1 << 20
+# What is done with so many ids stays in a processor's caches.
+_IDS_AT_ONCE = 1 << 18
+_LINES_AT_ONCE = 1 << 15
 
 _MAX_DIGITS = 19
 _NEWLINE = ord("\n")
@@ -80,7 +82,7 @@ class SortedIds:
                 self._end_run()
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        """Go through all ids, at most about a million at a time."""
+        """Go through all ids, at most about 250,000 at a time."""
         if self._length:
             self._end_run()
         at_once = _IDS_AT_ONCE // max(len(self._runs), 1) + 1
@@ -197,16 +199,18 @@ def _eight_digits(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def lines_of(ids: NDArray[np.int64]) -> bytes:
-    """Return the text of ids, one on each line."""
+    """Return the text of ids, one on each line; quick if they are in order."""
+    starts = range(0, len(ids), _LINES_AT_ONCE)
+    return b"".join([_lines_of(ids[start : start + _LINES_AT_ONCE]) for start in starts])
+
+
+def _lines_of(ids: NDArray[np.int64]) -> bytes:
     digits = np.searchsorted(_POWERS, ids, "right") + 1
     starts = [0, *(np.flatnonzero(np.diff(digits)) + 1).tolist(), len(ids)]
     if len(starts) > _MAX_STRETCHES:
         return b"".join([b"%d\n" % number for number in ids.tolist()])
-    return b"".join(
-        _lines_of_one_length(ids[start:end], int(digits[start]))
-        for start, end in pairwise(starts)
-        if start < end
-    )
+    stretches = pairwise(starts)
+    return b"".join([_lines_of_one_length(ids[start:end], int(digits[start])) for start, end in stretches])
 
 
 def _lines_of_one_length(ids: NDArray[np.int64], digits: int) -> bytes:
@@ -218,8 +222,10 @@ def _lines_of_one_length(ids: NDArray[np.int64], digits: int) -> bytes:
     text = np.empty(_GROUP + len(ids) * size, np.uint8)
     groups = []
     for _ in range(0, digits, _GROUP):
-        ids, last = np.divmod(ids, 10**_GROUP)
-        groups.append(_FOUR_DIGITS[last])
+        # Quicker than divmod.
+        rest = ids // 10**_GROUP
+        groups.append(_FOUR_DIGITS[ids - rest * 10**_GROUP])
+        ids = rest
     for number, group in reversed([*enumerate(groups, start=1)]):
         offset = _GROUP + digits - number * _GROUP
         np.ndarray(len(group), "<u4", text, offset, (size,))[:] = group

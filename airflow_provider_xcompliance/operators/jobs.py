@@ -146,14 +146,16 @@ class _JobOwner(_ComplianceOperator):
         """
         if deadline <= time.time():
             raise DeadlineError(too_late(job.id))
-        self.log.info("Waiting for job %s; next look in %.0f s", job.id, self.poll_interval)
+        # What was rendered may be text.
+        poll_interval = float(self.poll_interval)
+        self.log.info("Waiting for job %s; next look in %.0f s", job.id, poll_interval)
         if not self.deferrable:
-            return wait_for_end(self.hook.client, job.id, poll_interval=self.poll_interval, deadline=deadline)
+            return wait_for_end(self.hook.client, job.id, poll_interval=poll_interval, deadline=deadline)
         self.defer(
             trigger=JobStatusTrigger(
                 job_id=job.id,
                 xcompliance_conn_id=self.xcompliance_conn_id,
-                poll_interval=self.poll_interval,
+                poll_interval=poll_interval,
                 deadline=deadline,
                 for_result=for_result,
                 part=part,
@@ -436,6 +438,7 @@ class RunJobOperator(_JobOwner):
         "destination_conn_id",
         "control_ids",
         "if_exists",
+        "poll_interval",
         "xcompliance_conn_id",
     )
 

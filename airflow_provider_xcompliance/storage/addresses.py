@@ -13,6 +13,7 @@ _URI = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:[^/@:]*:[^@]*@|[^/@]*@)?(?P<rest>[^?#]*)", re.DOTALL
 )
 _LOST_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+_PREFIX = re.compile(r"[a-z0-9]+://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<prefix>.*)", re.DOTALL)
 _OBJECT = re.compile(r"[a-z0-9]+://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]*)/(?P<key>[^?#/]|[^?#/][^?#]*[^?#/])")
 
 
@@ -56,3 +57,18 @@ def object_name(uri: str) -> tuple[str, str]:
             f"{display(uri)!r} names no object: give {scheme}://bucket/key, and credentials apart from it"
         )
     return name["bucket"], name["key"]
+
+
+def object_prefix(uri: str) -> tuple[str, str]:
+    """
+    Return the bucket (or container) of a store's URI, and what the keys that begin so begin with.
+
+    :raises AddressError: if it names no bucket
+    """
+    name = _PREFIX.fullmatch(uri)
+    if not name:
+        raise AddressError(
+            f"{display(uri)!r} names no bucket: give {scheme_of(uri)}://bucket/pattern, with wildcards in "
+            "the pattern alone, and credentials apart from it"
+        )
+    return name["bucket"], name["prefix"]

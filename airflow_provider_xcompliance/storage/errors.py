@@ -23,6 +23,10 @@ class MissingError(StorageError):
     """There is no such file."""
 
 
+class ChangedError(StorageError):
+    """A file is no longer the version that was named: read it again, and then write again."""
+
+
 class DestinationExistsError(StorageError):
     """Another file stands at the destination, and replacing it was not asked for."""
 
@@ -31,7 +35,10 @@ class TakenError(Exception):
     """Something stands at the destination already; what, is not known here."""
 
 
+CHANGED = "it has been changed in the meantime"
+
 _DENIED = "access is denied"
+_ARCHIVED = "it lies in an archive tier, where it cannot be read; restore it, or leave it out"
 _NO_BUCKET = "there is no such bucket"
 _NO_OBJECT = "there is no such object"
 _NO_LIBRARY = "its library is missing; install this package's extra for it"
@@ -48,6 +55,7 @@ _REASONS = {
     "401": "the credentials are not accepted",
     "403": _DENIED,
     "404": _NO_OBJECT,
+    "412": CHANGED,
     "429": _BUSY,
     "500": _BUSY,
     "502": _BUSY,
@@ -58,10 +66,13 @@ _REASONS = {
     "AccessDenied": _DENIED,
     "ConditionalRequestConflict": _RIVAL,
     "InternalError": _BUSY,
+    "InvalidObjectState": _ARCHIVED,
     "NoCredentialsError": _NO_CREDENTIALS,
     "NoSuchBucket": _NO_BUCKET,
     "NoSuchKey": _NO_OBJECT,
     "NoSuchUpload": _RIVAL,
+    "NoSuchVersion": _NO_OBJECT,
+    "PreconditionFailed": CHANGED,
     "SlowDown": _BUSY,
     # Google
     "DefaultCredentialsError": _NO_CREDENTIALS,
@@ -69,10 +80,14 @@ _REASONS = {
     "AuthenticationFailed": "the credentials are not accepted",
     "AuthorizationFailure": _DENIED,
     "AuthorizationPermissionMismatch": _DENIED,
+    "BlobArchived": _ARCHIVED,
+    "BlobImmutableDueToPolicy": "a policy of its container forbids to change it",
     "BlobNotFound": _NO_OBJECT,
+    "ConditionNotMet": CHANGED,
     "ContainerNotFound": "there is no such container",
     "InvalidBlobOrBlock": "blocks that another program left unfinished are in the way for up to a week",
     "InvalidBlockList": _RIVAL,
+    "LeaseIdMissing": "another program holds a lease on it",
     "ServerBusy": _BUSY,
     # The network
     "ChunkedEncodingError": _CUT,
@@ -101,7 +116,13 @@ _REASONS = {
     "NotImplementedError": "this kind of address is not known",
 }
 
-_NONE_THERE = {_NO_OBJECT, os.strerror(errno.ENOENT)}
+#: What is worth an error of its own.
+_CLASSES = {
+    CHANGED: ChangedError,
+    _RIVAL: ChangedError,
+    _NO_OBJECT: MissingError,
+    os.strerror(errno.ENOENT): MissingError,
+}
 
 # Where a store's library puts its code, or the status of the answer.
 _CODE_ATTRIBUTES = ("error_code", "status_code", "code")
@@ -120,7 +141,7 @@ def explained(what: str, action: Callable[[], T]) -> T:
         raise
     except Exception as error:  # noqa: BLE001 - each store's library has errors of its own
         reason = _reason(error)
-        failure = (MissingError if reason in _NONE_THERE else StorageError)(f"{what}: {reason}")
+        failure = _CLASSES.get(reason, StorageError)(f"{what}: {reason}")
     # Raised out here, so that not even its ``__context__`` leads to a URL, a header or a key.
     raise failure
 

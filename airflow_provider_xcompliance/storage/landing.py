@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from airflow_provider_xcompliance.storage import azure, gs, local, s3
-from airflow_provider_xcompliance.storage.addresses import display, scheme_of
+from airflow_provider_xcompliance.storage import local
+from airflow_provider_xcompliance.storage.addresses import display
 from airflow_provider_xcompliance.storage.errors import (
-    AddressError,
     DestinationExistsError,
     StorageError,
     TakenError,
     explained,
 )
-from airflow_provider_xcompliance.storage.reading import Digest, digest_of
+from airflow_provider_xcompliance.storage.found import Checksum
+from airflow_provider_xcompliance.storage.reading import Digest, checksum_of, digest_of
 from airflow_provider_xcompliance.storage.redaction import shield
-
-#: Scheme → the module that lands there: ``require_name(uri)`` and ``put(source, uri, client, replace)``.
-_STORES: dict[str, ModuleType] = {"": local, "file": local, "s3": s3, "gs": gs, "azure": azure}
+from airflow_provider_xcompliance.storage.stores import require_store, store_of
 
 
 def require_landable(destination: str) -> None:
@@ -28,23 +25,17 @@ def require_landable(destination: str) -> None:
 
     :raises AddressError: if it is of another kind, or does not name a file
     """
-    store = _STORES.get(scheme_of(destination))
-    if store is None:
-        raise AddressError(
-            f"cannot land on {display(destination)}: give a path, file:///path, s3://bucket/key, "
-            "gs://bucket/blob or azure://container/blob"
-        )
-    store.require_name(destination)
+    require_store(destination, "land on").require_name(destination)
 
 
 def land(
-    source: Path, digest: Digest, destination: str, client: Any = None, *, replace: bool = False
+    source: Path, digest: Digest | Checksum, destination: str, client: Any = None, *, replace: bool = False
 ) -> bool:
     """
     Put a finished local file at its destination, whole or not at all, and read it back.
 
     :param source: the file; its content is final and verified
-    :param digest: of the file
+    :param digest: of the file; a checksum will do for what is large, and is faster by far
     :param destination: ``s3://bucket/key``, ``gs://bucket/blob``, ``azure://container/blob``, ``file:///path``
         or a bare path
     :param client: the store's client; None for the library's default credentials
@@ -54,10 +45,10 @@ def land(
     :raises StorageError: if the store fails, or holds other content afterwards
     """
     require_landable(destination)
-    if _standing(destination, client) == digest:
+    if _standing(destination, client, digest) == digest:
         return False
     failure = _put(source, destination, client, replace)
-    standing = _standing(destination, client) if failure else _read_back(destination, client)
+    standing = (_standing if failure else _read_back)(destination, client, digest)
     if failure and standing != digest:
         raise failure
     if standing != digest:
@@ -68,7 +59,7 @@ def land(
 
 def _put(source: Path, destination: str, client: Any, replace: bool) -> StorageError | None:
     shield()
-    put = _STORES[scheme_of(destination)].put
+    put = require_store(destination, "land on").put
     try:
         explained(f"cannot write {display(destination)}", lambda: put(source, destination, client, replace))
     except TakenError:
@@ -81,19 +72,23 @@ def _put(source: Path, destination: str, client: Any, replace: bool) -> StorageE
     return None
 
 
-def _read_back(destination: str, client: Any) -> Digest:
+def _read_back(destination: str, client: Any, like: Digest | Checksum) -> Digest | Checksum:
     try:
-        return digest_of(destination, client)
+        return _digest_of(destination, client, like)
     except StorageError:
         # What another writer replaces while it is read cannot be read to its end; its successor can.
-        return digest_of(destination, client)
+        return _digest_of(destination, client, like)
 
 
-def _standing(destination: str, client: Any) -> Digest | None:
+def _standing(destination: str, client: Any, like: Digest | Checksum) -> Digest | Checksum | None:
     """Return the digest of what stands at a destination; None if nothing does, or it cannot be told."""
-    if _STORES[scheme_of(destination)] is local and not local.is_plain_file(destination):
+    if store_of(destination) is local and not local.is_plain_file(destination):
         return None
     try:
-        return digest_of(destination, client)
+        return _digest_of(destination, client, like)
     except StorageError:
         return None
+
+
+def _digest_of(destination: str, client: Any, like: Digest | Checksum) -> Digest | Checksum:
+    return (checksum_of if isinstance(like, Checksum) else digest_of)(destination, client)

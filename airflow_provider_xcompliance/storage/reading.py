@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xcompliance.storage import azure, gs
-from airflow_provider_xcompliance.storage.addresses import display, local_path, scheme_of
-from airflow_provider_xcompliance.storage.errors import StorageError, explained
+import google_crc32c
+
+from airflow_provider_xcompliance.storage import gs, s3
+from airflow_provider_xcompliance.storage.addresses import display, scheme_of
+from airflow_provider_xcompliance.storage.errors import (
+    CHANGED,
+    ChangedError,
+    MissingError,
+    StorageError,
+    explained,
+)
+from airflow_provider_xcompliance.storage.finding import stat
+from airflow_provider_xcompliance.storage.found import Checksum
 from airflow_provider_xcompliance.storage.redaction import shield
+from airflow_provider_xcompliance.storage.stores import require_store, store_of
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -27,7 +39,7 @@ _MAX_RATIO = 200
 _RATIO_COUNTS_FROM_BYTES = 8 << 20
 
 #: Scheme → smart_open's parameters for reading with a client, where they are more than the client.
-_PARAMETERS = {"gs": gs.read_parameters, "azure": azure.read_parameters}
+_PARAMETERS = {"gs": gs.read_parameters, "s3": s3.read_parameters}
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,12 @@ class Digest:
 
 @contextmanager
 def open_source(
-    uri: str, client: Any = None, *, decompress: bool = False, max_bytes: int = MAX_BYTES
+    uri: str,
+    client: Any = None,
+    *,
+    decompress: bool = False,
+    max_bytes: int = MAX_BYTES,
+    version: str | None = None,
 ) -> Iterator[SupportsRead[bytes]]:
     """
     Open a file of any scheme for reading.
@@ -55,10 +72,13 @@ def open_source(
     :param client: the store's client; None for the library's default credentials
     :param decompress: whether ``.gz`` and the like at the end of the name mean that the content is compressed
     :param max_bytes: how many bytes may be read if ``decompress``, after decompression
+    :param version: the one to read, as it was found; None for whatever stands there
+    :raises ChangedError: if it is of another version, or becomes it while it is read
+    :raises MissingError: if there is none
     :raises StorageError: if it cannot be opened or read, or decompresses to more than is credible
     """
     what = f"cannot read {display(uri)}"
-    with explained(what, lambda: _open_raw(uri, client)) as raw:
+    with _open_raw(uri, client, version, what) as raw:
         yield _Reader(_Decompressed(raw, uri, max_bytes, what) if decompress else raw, what)
 
 
@@ -69,26 +89,71 @@ def digest_of(uri: str, client: Any = None) -> Digest:
     :raises StorageError: if it cannot be opened or read
     """
     sha256, length = hashlib.sha256(), 0
-    with open_source(uri, client) as file:
-        while block := file.read(_BLOCK_BYTES):
-            sha256.update(block)
-            length += len(block)
+    for block in _blocks(uri, client, None):
+        sha256.update(block)
+        length += len(block)
     return Digest(length, sha256.hexdigest())
 
 
-def _open_raw(uri: str, client: Any) -> Any:
+def checksum_of(uri: str, client: Any = None, version: str | None = None) -> Checksum:
+    """
+    Read a file through and return its checksum, which takes a twentieth of the time of its digest.
+
+    :raises StorageError: if it cannot be opened or read
+    """
+    crc32c = length = 0
+    for block in _blocks(uri, client, version):
+        crc32c = google_crc32c.extend(crc32c, block)
+        length += len(block)
+    return Checksum(length, crc32c)
+
+
+def fetch(uri: str, to: Path, client: Any = None, version: str | None = None) -> None:
+    """
+    Copy a file as it is stored to a local one, for whoever has to move about in it.
+
+    :raises StorageError: if it cannot be opened or read, or is of another version
+    :raises OSError: if it cannot be written
+    """
+    with to.open("wb") as file:
+        for block in _blocks(uri, client, version):
+            file.write(block)
+
+
+def _blocks(uri: str, client: Any, version: str | None) -> Iterator[bytes]:
+    with open_source(uri, client, version=version) as file:
+        while block := file.read(_BLOCK_BYTES):
+            yield block
+
+
+def _open_raw(uri: str, client: Any, version: str | None, what: str) -> Any:
+    shield()
+    try:
+        return explained(what, lambda: _opener_of(uri)(uri, client, version))
+    except (ChangedError, MissingError):
+        if not version:
+            raise
+    # Stores say the one for the other.
+    stat(uri, client)
+    raise ChangedError(f"{what}: {CHANGED}")
+
+
+def _opener_of(uri: str) -> Callable[[str, Any, str | None], Any]:
+    return getattr(store_of(uri), "reader", _open_by_smart_open)
+
+
+def _open_by_smart_open(uri: str, client: Any, version: str | None) -> Any:
     # It imports the libraries of all stores, which would hold up each parsing of a DAG.
     import smart_open
 
-    scheme = scheme_of(uri)
-    parameters = _PARAMETERS.get(scheme, _client_alone)(client)
+    if version:
+        require_store(uri, "read a version of")
+    parameters = _PARAMETERS.get(scheme_of(uri), _client_alone)(client, version)
     shield()
-    return smart_open.open(
-        uri if scheme else str(local_path(uri)), "rb", compression="disable", transport_params=parameters
-    )
+    return smart_open.open(uri, "rb", compression="disable", transport_params=parameters)
 
 
-def _client_alone(client: Any) -> dict[str, Any]:
+def _client_alone(client: Any, _version: str | None) -> dict[str, Any]:
     return {"client": client} if client else {}
 
 
@@ -100,7 +165,16 @@ class _Reader:
         self._what = what
 
     def read(self, size: int = -1, /) -> bytes:
-        return explained(self._what, lambda: self._file.read(size))
+        try:
+            return explained(self._what, lambda: self._file.read(size))
+        except MissingError:
+            # It was there when it was opened.
+            raise ChangedError(f"{self._what}: {CHANGED}") from None
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        block = self.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
 
 
 class _Counted:

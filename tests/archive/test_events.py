@@ -155,7 +155,7 @@ def test_each_line_that_is_not_blank_is_one_record(
 ) -> None:
     content = b"\n".join(record + blank for record, blank in result) + b"\n" * final_newline
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "_BLOCK_BYTES", block_bytes)
+        patch.setattr(events, "_BLOCK_BYTES", block_bytes)
         found = read(content)
 
     assert [event.id for event in found] == [msgspec.json.decode(record)["id"] for record, _ in result]
@@ -303,7 +303,8 @@ class TestControls:
 def test_the_subset_check_takes_memory_that_does_not_grow_with_the_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lines, "_BLOCK_BYTES", 1 << 16)
+    for module in (events, lines):
+        monkeypatch.setattr(module, "_BLOCK_BYTES", 1 << 16)
     monkeypatch.setattr(repetitions, "_IDS_IN_MEMORY", 10_000)
     ids = range(10**18, 10**18 + 60_000)
     submitted, mentioned = ids_of(*ids), records_of(*ids)

@@ -297,3 +297,47 @@ def test_clean_and_crlf_files_are_not_looked_at_line_by_line(monkeypatch: pytest
     read((ID + b"\r\n") * 1000)
 
     assert next(looked_at) == 0
+
+
+@st.composite
+def lines_of_one_length(draw: st.DrawFn) -> bytes:
+    """Ids, or almost."""
+    digits = draw(st.integers(min_value=0, max_value=21))
+    line = st.binary(min_size=digits, max_size=digits) | st.text(
+        "0123456789", min_size=digits, max_size=digits
+    ).map(str.encode)
+    content = bytearray(b"".join(each + b"\n" for each in draw(st.lists(line, min_size=1, max_size=8))))
+    for place in draw(st.lists(st.integers(min_value=0, max_value=len(content) - 1), max_size=2)):
+        content[place] = draw(st.sampled_from(b"\n\r019 x"))
+    return bytes(content)
+
+
+@given(content=lines_of_one_length())
+@example(content=b"8999999999999999999\n")
+@example(content=b"9000000000000000000\n")
+@example(content=b"900000000000000000\n")
+@example(content=b"1\n12\n\n1\n")
+@example(content=b"\n\n")
+def test_lines_of_one_length_are_taken_as_all_others_are(content: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ids, "_are_clean", lambda *_: False)
+        expected = outcome(content)
+
+    assert outcome(content) == expected
+
+
+def outcome(content: bytes) -> tuple[object, ...]:
+    try:
+        clean, reader = read(content)
+    except InvalidIdsError as error:
+        return str(error), error.lines
+    return clean, reader.ids, reader.cleaned
+
+
+@pytest.mark.parametrize("digits", [1, 9, 18, 19])
+def test_lines_of_one_length_are_not_matched_with_a_pattern(
+    digits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "_CLEAN_LINES", None)
+
+    assert read((ID[:digits] + b"\n") * 3)[1].ids == 3

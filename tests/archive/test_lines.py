@@ -38,8 +38,9 @@ def test_a_line_without_end_is_refused_after_a_bounded_number_of_bytes(
     monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1_000)
     source = io.BytesIO(b"1\n2\n" + b"3" * 1_000_000)
 
-    with pytest.raises(LineTooLongError) as caught:
-        list(line_blocks(source))
+    read = []
+    with pytest.raises(LineTooLongError):
+        read.extend(line_blocks(source))
 
-    assert caught.value.line == 3
+    assert read == [b"1\n2\n"]
     assert source.tell() < 2_000

@@ -3,7 +3,8 @@
 Why of our own: of the emulators in package registries none honours preconditions on all ways to upload, and
 those are what landing rests on. Here ``ifGenerationMatch`` is judged as Google does: at once for an upload in
 one request, and both at the start and at the end of a resumable one. Checksums that the client states are
-verified.
+verified. Buckets keep noncurrent generations if they are told to (``versioning``), and what is gone, for ever
+(``softDeletePolicy``).
 
 Usage: ``python gcs.py PORT``. PORT 0 takes a free one. Once ready it prints
 ``listening on http://127.0.0.1:PORT``. Everything is in memory. A bucket need not be made.
@@ -38,6 +39,22 @@ class RefusedError(Exception):
         self.message = message
 
 
+#: What a client may say about an object, and gets back.
+WRITABLE = (
+    "cacheControl",
+    "contentDisposition",
+    "contentEncoding",
+    "contentLanguage",
+    "contentType",
+    "customTime",
+    "kmsKeyName",
+    "metadata",
+    "storageClass",
+)
+PAGE = 1000
+DELETED = "2026-01-01T00:00:00Z"
+
+
 @dataclass
 class Blob:
     """An object of one generation."""
@@ -46,7 +63,12 @@ class Blob:
     name: str
     content: bytes
     generation: int
-    content_type: str
+    metadata: dict
+
+    @property
+    def content_type(self):
+        """Return its type."""
+        return self.metadata.get("contentType", "application/octet-stream")
 
     def resource(self):
         """Return what Google says about it."""
@@ -58,11 +80,12 @@ class Blob:
             "generation": str(self.generation),
             "metageneration": "1",
             "contentType": self.content_type,
+            "storageClass": "STANDARD",
             "size": str(len(self.content)),
             "crc32c": crc32c(self.content),
             "md5Hash": md5(self.content),
             "etag": str(self.generation),
-        }
+        } | self.metadata
 
 
 @dataclass
@@ -92,6 +115,9 @@ class Store:
 
     def __init__(self):
         self.blobs: dict[tuple[str, str], Blob] = {}
+        self.noncurrent: list[Blob] = []
+        self.soft_deleted: list[Blob] = []
+        self.buckets: dict[str, dict] = {}
         self.sessions: dict[str, Session] = {}
         self.generations = count(1_700_000_000_000_001)
 
@@ -108,18 +134,52 @@ class Store:
         for key, digest in (("crc32c", crc32c), ("md5Hash", md5)):
             if metadata.get(key) not in (None, digest(content)):
                 raise RefusedError(400, f"Provided {key} does not match the content.")
-        content_type = metadata.get("contentType", "application/octet-stream")
-        blob = Blob(bucket, name, content, next(self.generations), content_type)
+        kept = {key: metadata[key] for key in WRITABLE if metadata.get(key)}
+        if key := conditions.get("kmsKeyName"):
+            kept["kmsKeyName"] = f"{key}/cryptoKeyVersions/1"
+        self.retire(bucket, name)
+        blob = Blob(bucket, name, content, next(self.generations), kept)
         self.blobs[bucket, name] = blob
         return blob
 
     def get(self, request: Request):
         """Return the object that a request names."""
-        blob = self.blobs.get((request.path_params["bucket"], request.path_params["name"]))
+        bucket, name = request.path_params["bucket"], request.path_params["name"]
         generation = request.query_params.get("generation")
-        if blob is None or generation not in (None, str(blob.generation)):
-            raise RefusedError(404, "No such object")
-        return blob
+        for blob in self.of(bucket, versions=generation is not None):
+            if blob.name == name and generation in (None, str(blob.generation)):
+                return blob
+        raise RefusedError(404, "No such object")
+
+    def of(self, bucket, versions):
+        """Return the objects of a bucket, in order."""
+        found = [*self.blobs.values(), *(self.noncurrent if versions else [])]
+        return sorted((blob for blob in found if blob.bucket == bucket), key=order)
+
+    def retire(self, bucket, name):
+        """Let nothing stand at a name any more."""
+        blob = self.blobs.pop((bucket, name), None)
+        if blob and self.buckets.get(bucket, {}).get("versioning", {}).get("enabled"):
+            blob.metadata["timeDeleted"] = DELETED
+            self.noncurrent.append(blob)
+        elif blob:
+            self.bury(blob)
+
+    def bury(self, blob):
+        """Let an object be gone, as far as its bucket allows that."""
+        if self.keeps_deleted(blob.bucket):
+            blob.metadata["softDeleteTime"] = DELETED
+            self.soft_deleted.append(blob)
+
+    def keeps_deleted(self, bucket):
+        """Return whether what is gone from a bucket is kept for a while."""
+        policy = self.buckets.get(bucket, {}).get("softDeletePolicy", {})
+        return int(policy.get("retentionDurationSeconds", 0)) > 0
+
+
+def order(blob):
+    """Return how objects are listed."""
+    return blob.name.encode(), blob.generation
 
 
 store = Store()
@@ -209,23 +269,44 @@ async def media(request: Request):
 
 
 async def delete(request: Request):
-    """Remove an object."""
+    """Remove an object: what stands at the name, or for good, one generation."""
     blob = store.get(request)
-    del store.blobs[blob.bucket, blob.name]
+    store.check(blob.bucket, blob.name, request.query_params)
+    if "generation" not in request.query_params:
+        store.retire(blob.bucket, blob.name)
+        return Response(status_code=204)
+    if blob in store.noncurrent:
+        store.noncurrent.remove(blob)
+    else:
+        del store.blobs[blob.bucket, blob.name]
+    store.bury(blob)
     return Response(status_code=204)
 
 
 async def listing(request: Request):
-    """List a bucket."""
-    bucket = request.path_params["bucket"]
-    items = [blob.resource() for (owner, _), blob in sorted(store.blobs.items()) if owner == bucket]
-    return JSONResponse({"kind": "storage#objects", "items": items})
+    """List a bucket, page by page."""
+    bucket, wanted = request.path_params["bucket"], request.query_params
+    if wanted.get("softDeleted", "").lower() == "true":
+        if not store.keeps_deleted(bucket):
+            raise RefusedError(400, "Soft delete policy is required to list soft-deleted versions")
+        found = sorted((blob for blob in store.soft_deleted if blob.bucket == bucket), key=order)
+    else:
+        found = store.of(bucket, versions=wanted.get("versions", "").lower() == "true")
+    prefix, end = wanted.get("prefix", ""), wanted.get("endOffset")
+    found = [blob for blob in found if blob.name.startswith(prefix) and (end is None or blob.name < end)]
+    start = int(wanted.get("pageToken", 0))
+    stop = start + min(PAGE, int(wanted.get("maxResults", PAGE)))
+    page = {"kind": "storage#objects", "items": [blob.resource() for blob in found[start:stop]]}
+    return JSONResponse(page | ({"nextPageToken": str(stop)} if stop < len(found) else {}))
 
 
 async def bucket(request: Request):
-    """Tell about a bucket, which the library asks for now and then."""
+    """Tell about a bucket, which the library asks for now and then, or change it."""
     name = request.path_params["bucket"]
-    return JSONResponse({"kind": "storage#bucket", "id": name, "name": name, "location": "US"})
+    if request.method == "PATCH":
+        store.buckets.setdefault(name, {}).update(await request.json())
+    known = store.buckets.get(name, {})
+    return JSONResponse(known | {"kind": "storage#bucket", "id": name, "name": name, "location": "US"})
 
 
 async def refuse(_request: Request, refused: RefusedError):
@@ -240,7 +321,7 @@ app = Starlette(
         Route("/upload/storage/v1/b/{bucket}/o", chunk, methods=["PUT"]),
         Route("/upload/storage/v1/b/{bucket}/o", cancel, methods=["DELETE"]),
         Route("/download/storage/v1/b/{bucket}/o/{name:path}", media),
-        Route("/storage/v1/b/{bucket}", bucket),
+        Route("/storage/v1/b/{bucket}", bucket, methods=["GET", "PATCH"]),
         Route("/storage/v1/b/{bucket}/o", listing),
         Route("/storage/v1/b/{bucket}/o/{name:path}", metadata, methods=["GET"]),
         Route("/storage/v1/b/{bucket}/o/{name:path}", delete, methods=["DELETE"]),

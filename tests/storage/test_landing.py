@@ -10,6 +10,7 @@ from airflow_provider_xcompliance.storage import (
     DestinationExistsError,
     Digest,
     StorageError,
+    checksum_of,
     digest_of,
     land,
     landing,
@@ -157,3 +158,14 @@ def test_what_other_programs_left_on_azure_is_said_in_words(azurite: Any, source
 
     with pytest.raises(StorageError, match="left unfinished are in the way for up to a week"):
         put(source, f"azure://{bucket}/events", client)
+
+
+def test_a_checksum_is_enough_to_know_a_file_by(store: Any, uri: str, tmp_path: Path, content: bytes) -> None:
+    client, source = store.client(), spool(tmp_path, content)
+    checksum = checksum_of(str(source))
+
+    assert land(source, checksum, uri, client) is True
+    assert land(source, checksum, uri, client) is False
+    assert content_of(uri, client) == content
+    with pytest.raises(StorageError, match="does not hold what was written to it"):
+        land(source, checksum._replace(crc32c=checksum.crc32c ^ 1), uri, client, replace=True)

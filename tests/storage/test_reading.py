@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_xcompliance.storage import Digest, StorageError, digest_of, open_source
+from airflow_provider_xcompliance.storage import Digest, StorageError, digest_of, open_source, stat
 from tests.storage.helpers import SMALL, put
 
 
@@ -20,6 +20,14 @@ def test_bytes_stay_bytes_unless_decompression_is_asked_for(tmp_path: Path) -> N
     with open_source(str(path)) as file:
         assert gzip.decompress(file.read()) == SMALL
     with open_source(path.as_uri(), decompress=True) as file:
+        assert file.read() == SMALL
+
+
+def test_a_version_of_a_compressed_file_is_decompressed(tmp_path: Path) -> None:
+    path = tmp_path / "ids.txt.gz"
+    path.write_bytes(gzip.compress(SMALL))
+
+    with open_source(str(path), decompress=True, version=stat(str(path)).version) as file:
         assert file.read() == SMALL
 
 

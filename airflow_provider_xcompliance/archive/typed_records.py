@@ -1,0 +1,492 @@
+"""
+What many lines hold, found out at once: either exactly what :func:`.records.ids_of` says of each, or nothing.
+
+The decoder makes typed objects of the few members that count. Each type also names those that would give a
+line another meaning, so that decoding fails there, and the next type is tried.
+"""
+
+from __future__ import annotations
+
+import re
+from codecs import utf_8_decode
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from airflow_provider_xcompliance.archive.extras import require
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Member = Callable[[Any], Any]
+else:
+    np = require("numpy", "archive", "reading archives")
+
+_ZERO, _NINE = b"09"
+_MAX_DIGITS = 19
+# Nineteen digits that begin with 9 may exceed the largest id; and 0 is hardly ever one.
+_IDS = re.compile(r"(?:(?:[1-8][0-9]{0,18}|9[0-9]{0,17})\n)*+")
+
+# Where recursion comes to its end is not for the decoder to say.
+_MAX_LEVELS = 10
+
+_NOT_ASCII = np.uint64(0x8080808080808080)
+# The decoded text of so much fits into memory that is at hand.
+_UTF8_BYTES = 1 << 15
+
+# json.loads refuses numbers of more than 4,300 digits, of which each sample shows one.
+_SAMPLE_STRIDE, _SAMPLES_IN_NUMBER = 512, 8
+
+
+class UncommonError(ValueError):
+    """Some of the lines have to be looked at one by one."""
+
+
+class Held(NamedTuple):
+    """
+    Whose content lines hold; an id may come several times.
+
+    :param posts: ids of posts
+    :param post_lines: of each, in which line it is, counted from 0
+    :param users: ids of users
+    :param user_lines: of each, in which line it is
+    :param records: how many posts and users of their own they have
+    :param authorless: posts of their own of which no author is known
+    """
+
+    posts: NDArray[np.int64]
+    post_lines: NDArray[np.int64]
+    users: NDArray[np.int64]
+    user_lines: NDArray[np.int64]
+    records: int
+    authorless: int
+
+
+class TypedReader:
+    """
+    Reads lines as they commonly are.
+
+    :param shape: ``posts`` or ``users``; by default, found out
+    """
+
+    def __init__(self, shape: str | None = None) -> None:
+        # That of the last lines comes first.
+        self._types = [*_TYPES[shape]]
+
+    def held(self, content: memoryview, lines: int) -> Held:
+        """
+        Tell whose content lines hold.
+
+        :param content: lines, each of which begins and ends as an object does, or is empty
+        :param lines: how many there are, without empty ones
+        :raises UncommonError: if they have to be looked at one by one
+        """
+        if not _is_utf8(content) or _has_long_number(content):
+            raise UncommonError
+        for place, each in enumerate(self._types):
+            try:
+                found = each.read(content, lines)
+            except _UNCOMMON:
+                continue
+            self._types.insert(0, self._types.pop(place))
+            return found
+        raise UncommonError
+
+
+# ValueError: text that is no UTF-8, and numbers that are too long for int().
+_UNCOMMON = (msgspec.MsgspecError, RecursionError, ValueError)
+
+
+def _is_utf8(content: memoryview) -> bool:
+    # The decoder does not look into what no member asks for.
+    aligned = len(content) // 8 * 8
+    words = np.frombuffer(content[:aligned], np.uint64)
+    if not (np.bitwise_or.reduce(words) & _NOT_ASCII) and content[aligned:].tobytes().isascii():
+        return True
+    # Words with other than ASCII, and the one behind each, so that what is cut by it stays cut.
+    others = (words & _NOT_ASCII) != 0
+    others[1:] |= others[:-1]
+    text = words[np.flatnonzero(others)].tobytes() + content[aligned:]
+    at = 0
+    try:
+        while at < len(text):
+            end = at + _UTF8_BYTES
+            at += utf_8_decode(text[at:end], "strict", end >= len(text))[1]
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _has_long_number(content: memoryview) -> bool:
+    samples = np.frombuffer(content, np.uint8)[::_SAMPLE_STRIDE]
+    is_digit = (samples >= _ZERO) & (samples <= _NINE)
+    return b"\1" * _SAMPLES_IN_NUMBER in is_digit.tobytes()
+
+
+class _Ids:
+    """Ids as lines hold them, and of each the number of the line."""
+
+    def __init__(self) -> None:
+        self._ids: list[str | int | None] = []
+        self._lines: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+
+    def add(self, ids: list[str | int | None], lines: Sequence[int]) -> None:
+        if ids:
+            self._ids += ids
+            as_array = np.arange(len(lines)) if isinstance(lines, range) else np.array(lines)
+            self._lines.append(as_array)
+
+    @property
+    def lines(self) -> NDArray[np.int64]:
+        return np.concatenate(self._lines)
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        ids = self._ids
+        try:
+            lines = "\n".join([*ids, ""])  # type: ignore[list-item]
+        except TypeError:
+            lines = "\n".join([*map(str, ids), ""])
+        if not _IDS.fullmatch(lines) or lines.count("\n") != len(ids):
+            raise UncommonError
+        numbers: NDArray[np.int64] = np.fromstring(lines, np.int64, sep="\n")
+        return numbers
+
+
+class _Found:
+    """Collects what lines hold."""
+
+    def __init__(self) -> None:
+        self.posts = _Ids()
+        self.users = _Ids()
+        self.records = 0
+        self.authorless = 0
+
+    def held(self) -> Held:
+        return Held(
+            self.posts.numbers,
+            self.posts.lines,
+            self.users.numbers,
+            self.users.lines,
+            self.records,
+            self.authorless,
+        )
+
+
+def _no_references(*_: object) -> None:
+    """Of a type that refers to no other posts."""
+
+
+class _Look(NamedTuple):
+    """
+    Where posts of a type have their ids, and what else.
+
+    :param own: its id
+    :param of_user: the id of a user in it
+    :param author_ids: ids of its authors
+    :param authors: its authors
+    :param users: other users in it
+    :param posts: other posts in it
+    :param references: adds the posts that it refers to
+    """
+
+    own: Member
+    of_user: Member
+    author_ids: tuple[Member, ...] = ()
+    authors: tuple[Member, ...] = ()
+    users: tuple[Member, ...] = ()
+    posts: tuple[Member, ...] = ()
+    references: Callable[[_Found, list[Any], Sequence[int], int], None] = _no_references
+
+
+# Text that may be an id, and what fails whatever text there is: the member must not be there.
+_Id = Annotated[str, Meta(min_length=1, max_length=_MAX_DIGITS)]
+_Number = _Id | Annotated[int, Meta(ge=1)]
+_Absent = Annotated[str, Meta(min_length=1, max_length=0)]
+_NoContainer = str | int | float | bool | None
+
+
+class _User(Struct, gc=False):
+    id_str: _Id | None = None
+    id: _Number | None = None
+
+
+class _UserV1(Struct, gc=False):
+    id_str: _Id
+
+
+class _Reference(Struct, gc=False, forbid_unknown_fields=True):
+    type: str | None = None
+    id: _Number | None = None
+
+
+class _PostV2(Struct, gc=False):
+    """A post of version 2, without others in it."""
+
+    id: _Id
+    author_id: _Id | None = None
+    referenced_tweets: list[_Reference] | None = None
+    id_str: None = None
+    user: None = None
+    author: None = None
+    in_reply_to_user: None = None
+    retweeted_status: None = None
+    quoted_status: None = None
+    data: _NoContainer = None
+    username: _Absent = ""
+    screen_name: _Absent = ""
+
+
+class _PostV1(Struct, gc=False):
+    """A post of version 1.1."""
+
+    id_str: _Id
+    user: _UserV1 | None = None
+    retweeted_status: _PostV1 | None = None
+    quoted_status: _PostV1 | None = None
+    author_id: None = None
+    author: None = None
+    in_reply_to_user: None = None
+    referenced_tweets: None = None
+    data: _NoContainer = None
+    username: _Absent = ""
+    screen_name: _Absent = ""
+
+
+class _Post(Struct, gc=False):
+    """A post with all that any has."""
+
+    id_str: _Id | None = None
+    id: _Number | None = None
+    author_id: _Number | None = None
+    user: _User | None = None
+    author: _User | None = None
+    in_reply_to_user: _User | None = None
+    retweeted_status: _Post | None = None
+    quoted_status: _Post | None = None
+    referenced_tweets: list[Raw] | None = None
+    data: _NoContainer = None
+    username: _Absent = ""
+    screen_name: _Absent = ""
+
+
+class _WholeReference(_Post, gc=False):
+    type: str | None = None
+
+
+class _Profile(Struct, gc=False):
+    """A user, by the look."""
+
+    id_str: _Id | None = None
+    id: _Number | None = None
+    username: str | None = None
+    screen_name: str | None = None
+    text: _Absent = ""
+    full_text: _Absent = ""
+    author_id: _Absent = ""
+    user: _Absent = ""
+    data: _NoContainer = None
+
+
+class _AnyProfile(_User, gc=False):
+    """A user, by what is told."""
+
+    data: _NoContainer = None
+
+
+class _Includes(Struct, gc=False):
+    tweets: list[_Post] | None = None
+    users: list[_User] | None = None
+
+
+class _PostPage(Struct, gc=False):
+    data: list[_Post] | _Post
+    includes: _Includes | None = None
+    id_str: _Absent = ""
+    id: _Absent = ""
+
+
+class _ProfilePage(Struct, gc=False):
+    data: list[_Profile] | _Profile
+    includes: _Includes | None = None
+    id_str: _Absent = ""
+    id: _Absent = ""
+
+
+class _AnyProfilePage(Struct, gc=False):
+    data: list[_User] | _User
+    includes: _Includes | None = None
+    id_str: _Absent = ""
+    id: _Absent = ""
+
+
+def _id_of(value: Any) -> str | int | None:
+    found: str | int | None = value.id_str or value.id
+    return found
+
+
+_reference = msgspec.json.Decoder(_Reference)
+_whole_reference = msgspec.json.Decoder(_WholeReference)
+
+
+def _add_references(found: _Found, posts: list[Any], lines: Sequence[int], _: int) -> None:
+    repeated = [
+        (reference.id, line)
+        for references, line in zip(map(_REFERENCES, posts), lines, strict=True)
+        if references
+        for reference in references
+        if reference.type == "retweeted"
+    ]
+    found.posts.add([number for number, _ in repeated], [line for _, line in repeated])
+
+
+def _add_whole_references(found: _Found, posts: list[Any], lines: Sequence[int], level: int) -> None:
+    bare, whole = [], []
+    for references, line in zip(map(_REFERENCES, posts), lines, strict=True):
+        for raw in references or ():
+            try:
+                reference = _reference.decode(raw)
+                if reference.type == "retweeted":
+                    bare.append((reference.id, line))
+            except msgspec.ValidationError:
+                whole.append((_whole_reference.decode(raw), line))
+    found.posts.add([number for number, _ in bare], [line for _, line in bare])
+    _add_posts(found, [post for post, _ in whole], [line for _, line in whole], _ANY, level)
+
+
+_REFERENCES = attrgetter("referenced_tweets")
+_RETWEETED, _QUOTED = attrgetter("retweeted_status"), attrgetter("quoted_status")
+_V2 = _Look(
+    own=attrgetter("id"), of_user=_id_of, author_ids=(attrgetter("author_id"),), references=_add_references
+)
+_V1 = _Look(
+    own=attrgetter("id_str"),
+    of_user=attrgetter("id_str"),
+    authors=(attrgetter("user"),),
+    posts=(_RETWEETED, _QUOTED),
+)
+_ANY = _Look(
+    own=_id_of,
+    of_user=_id_of,
+    author_ids=(attrgetter("author_id"),),
+    authors=(attrgetter("user"), attrgetter("author")),
+    users=(attrgetter("in_reply_to_user"),),
+    posts=(_RETWEETED, _QUOTED),
+    references=_add_whole_references,
+)
+
+
+def _add_posts(found: _Found, posts: list[Any], lines: Sequence[int], look: _Look, level: int = 0) -> None:
+    """Add posts and all that is in them."""
+    if not posts:
+        return
+    if level > _MAX_LEVELS:
+        raise UncommonError
+    found.posts.add([*map(look.own, posts)], lines)
+    for member in look.author_ids:
+        found.users.add(*_present(member, posts, lines))
+    for member in (*look.authors, *look.users):
+        users, places = _present(member, posts, lines)
+        found.users.add([*map(look.of_user, users)], places)
+    for member in look.posts:
+        _add_posts(found, *_present(member, posts, lines), look, level + 1)
+    look.references(found, posts, lines, level + 1)
+
+
+def _present(member: Member, posts: list[Any], lines: Sequence[int]) -> tuple[list[Any], Sequence[int]]:
+    """Return what posts have as a member, and the lines of those that have it."""
+    values = [*map(member, posts)]
+    if all(values):
+        return values, lines
+    return [value for value in values if value], [
+        line for value, line in zip(values, lines, strict=True) if value
+    ]
+
+
+class _Type(NamedTuple):
+    """
+    A type of lines.
+
+    :param decoder: of one line
+    :param add: adds what lines hold
+    """
+
+    decoder: msgspec.json.Decoder[Any]
+    add: Callable[[_Found, list[Any], Sequence[int]], None]
+
+    def read(self, content: memoryview, lines: int) -> Held:
+        values = self.decoder.decode_lines(content)
+        # As each line begins and ends as an object does, none goes on in the next: of as many as there are
+        # lines, there is one on each.
+        if len(values) != lines:
+            raise UncommonError
+        found = _Found()
+        self.add(found, values, range(lines))
+        return found.held()
+
+
+def _add_own_posts(look: _Look, found: _Found, posts: list[Any], lines: Sequence[int]) -> None:
+    _add_posts(found, posts, lines, look)
+    found.records += len(posts)
+    authors = zip(*(map(member, posts) for member in (*look.author_ids, *look.authors)), strict=True)
+    found.authorless += sum(not any(each) for each in authors)
+
+
+def _add_own_users(found: _Found, users: list[Any], lines: Sequence[int]) -> None:
+    found.records += len(users)
+    found.users.add([*map(_id_of, users)], lines)
+
+
+def _add_profiles(found: _Found, users: list[Any], lines: Sequence[int]) -> None:
+    if not all(user.username or user.screen_name for user in users):
+        raise UncommonError
+    _add_own_users(found, users, lines)
+
+
+def _add_pages(
+    add: Callable[[_Found, list[Any], Sequence[int]], None],
+    found: _Found,
+    pages: list[Any],
+    lines: Sequence[int],
+) -> None:
+    data = [page.data if isinstance(page.data, list) else [page.data] for page in pages]
+    add(found, *_flat(data, lines))
+    posts = [page.includes.tweets or [] if page.includes else [] for page in pages]
+    _add_posts(found, *_flat(posts, lines), _ANY)
+    users = [page.includes.users or [] if page.includes else [] for page in pages]
+    included, places = _flat(users, lines)
+    found.users.add([*map(_id_of, included)], places)
+
+
+def _flat(items: list[list[Any]], lines: Sequence[int]) -> tuple[list[Any], list[int]]:
+    places = [line for some, line in zip(items, lines, strict=True) for _ in some]
+    return [*chain.from_iterable(items)], places
+
+
+_add_any_posts = partial(_add_own_posts, _ANY)
+_POSTS = (
+    _Type(msgspec.json.Decoder(_PostV2), partial(_add_own_posts, _V2)),
+    _Type(msgspec.json.Decoder(_PostV1), partial(_add_own_posts, _V1)),
+    _Type(msgspec.json.Decoder(_Post), _add_any_posts),
+    _Type(msgspec.json.Decoder(_PostPage), partial(_add_pages, _add_any_posts)),
+)
+
+#: What lines may be, if all that is told of them is this.
+_TYPES: Mapping[str | None, tuple[_Type, ...]] = {
+    None: (
+        *_POSTS,
+        _Type(msgspec.json.Decoder(_Profile), _add_profiles),
+        _Type(msgspec.json.Decoder(_ProfilePage), partial(_add_pages, _add_profiles)),
+    ),
+    "posts": _POSTS,
+    "users": (
+        _Type(msgspec.json.Decoder(_AnyProfile), _add_own_users),
+        _Type(msgspec.json.Decoder(_AnyProfilePage), partial(_add_pages, _add_own_users)),
+    ),
+}

@@ -1,0 +1,273 @@
+"""
+An archive: its files, wherever they are, and what is kept about them under ``_xcompliance/`` beside them.
+
+Knows storage and formats, neither X nor Airflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_xcompliance import storage
+from airflow_provider_xcompliance.archive.compression import plain_reader
+from airflow_provider_xcompliance.archive.formats import Columns, Format, format_of, module_of
+from airflow_provider_xcompliance.archive.index import FileIndex, IndexWriter, InvalidIndexError
+from airflow_provider_xcompliance.progress import Progress
+from airflow_provider_xcompliance.spools import require_room, spool_file
+from airflow_provider_xcompliance.storage import ChangedError, MissingError
+
+if TYPE_CHECKING:
+    from airflow_provider_xcompliance.storage import Found
+
+log = logging.getLogger(__name__)
+
+#: The folder of what belongs to an archive, beside its files.
+STATE_FOLDER = "_xcompliance"
+
+_BLOCK_BYTES = 1 << 20
+_WILDCARDS = re.compile(r"[*?\[]")
+_KEY_CHARACTERS = 16
+
+# A file that changes more often than this while it is read is left to the next night.
+MAX_READS = 3
+
+
+@dataclass(frozen=True)
+class ArchiveFile:
+    """
+    A file of an archive, in one version.
+
+    :param name: what it is called within the archive
+    :param version: changes whenever its content does
+    :param is_quarantined: whether it holds what waits to be fetched again
+    """
+
+    uri: str
+    name: str
+    bytes: int
+    version: str
+    format: Format
+    is_quarantined: bool = False
+
+    @property
+    def key(self) -> str:
+        """What this version, read in this format, is known by."""
+        return key_of(self.version, repr(self.format))
+
+
+def key_of(*parts: object) -> str:
+    """Return a short digest that stands for some values in a name."""
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:_KEY_CHARACTERS]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """
+    Files, and what is told about them.
+
+    :param sources: URIs, or globs of them; folders if they end in ``/``
+    :param client: of the store that holds them
+    :param root: the folder that they have in common, with a slash at its end; empty if they have none
+    :param state: the folder of what is kept about them
+    :param state_client: of the store that holds it
+    :param shapes: pattern of names → the shape of such files: see :data:`.archive.formats.SHAPES`
+    :param columns: pattern of names → the columns of such tables
+    """
+
+    sources: Sequence[str]
+    client: Any
+    root: str
+    state: str
+    state_client: Any
+    shapes: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Columns] = field(default_factory=dict)
+
+    def files(self) -> Iterator[ArchiveFile]:
+        """
+        Find all files, those of the quarantine too, each once.
+
+        :raises MissingError: if a source that is no glob is missing, or there is no file at all
+        :raises ValueError: if what a file holds cannot be told
+        """
+        seen: set[str] = set()
+        for source in self.sources:
+            for found in storage.find(source, self.client):
+                if found.uri not in seen:
+                    seen.add(found.uri)
+                    yield self._file(found)
+        if not seen:
+            raise MissingError(f"{', '.join(map(storage.display, self.sources))}: there is no such file")
+        for found in storage.find(f"{self._quarantine}**", self.state_client):
+            yield self._file(found)
+
+    def file(self, uri: str) -> ArchiveFile:
+        """
+        Look at a file as it is now.
+
+        :raises MissingError: if it is gone
+        """
+        return self._file(storage.stat(uri, self.client_of(uri)))
+
+    def state_uri(self, *names: str) -> str:
+        """Return the URI of something that is kept about the archive."""
+        return "/".join((self.state.rstrip("/"), *names))
+
+    def quarantine_uri(self, file: ArchiveFile, key: str) -> str:
+        """Return where records of a file go that wait to be fetched again."""
+        return f"{self._quarantine}{key}/{file.name}"
+
+    def client_of(self, uri: str) -> Any:
+        """Return the client of the store that holds a file."""
+        return self.state_client if uri.startswith(self._quarantine) else self.client
+
+    def open_raw(self, file: ArchiveFile) -> AbstractContextManager[Any]:
+        """
+        Open this version of a file as it is stored.
+
+        :raises ChangedError: if another version is there
+        """
+        return storage.open_source(file.uri, self.client_of(file.uri), version=file.version)
+
+    @contextmanager
+    def open_plain(self, file: ArchiveFile, directory: Path) -> Iterator[Any]:
+        """
+        Open this version of a file, decompressed; in a local copy if it has to be sought in.
+
+        :raises ChangedError: if another version is there
+        """
+        with self.open_raw(file) as raw:
+            if file.format.kind == "parquet":
+                with _local_copy(raw, file, directory) as copy:
+                    yield copy
+            else:
+                with plain_reader(raw, file.format.compression) as plain:
+                    yield plain
+
+    def index(self, file: ArchiveFile, directory: Path) -> tuple[FileIndex, ArchiveFile]:
+        """
+        Return the index of a file, which is made if this version has none yet.
+
+        :param directory: a spool, in which the index stays until the next one
+        :return: the index, and the version of the file that it is of: the file may have changed meanwhile
+        :raises ChangedError: if it changes each time while it is read
+        """
+        path = directory / "index"
+        if index := self._find_index(file, path):
+            return index, file
+        for _ in range(MAX_READS - 1):
+            try:
+                return self._make_index(file, path), file
+            except ChangedError as error:
+                log.info("%s; it is read again", error)
+                file = self.file(file.uri)
+        return self._make_index(file, path), file
+
+    def has_index(self, file: ArchiveFile) -> bool:
+        """Whether this version of a file had an index when the first of them was looked for."""
+        return self._index_uri(file) in self._indexes
+
+    def remove_old_indexes(self, files: Mapping[str, str]) -> None:
+        """
+        Remove the indexes of versions that are no more.
+
+        :param files: name → key of all there is
+        """
+        for uri in self._indexes:
+            name, _, key = uri.removeprefix(self.state_uri("index", "")).removesuffix(".zip").rpartition(".")
+            if name in files and files[name] != key:
+                storage.remove(uri, self.state_client)
+
+    @property
+    def _quarantine(self) -> str:
+        return self.state_uri("quarantine", "")
+
+    @cached_property
+    def _indexes(self) -> frozenset[str]:
+        found = storage.find(self.state_uri("index", "**"), self.state_client)
+        return frozenset(each.uri for each in found)
+
+    def _file(self, found: Found) -> ArchiveFile:
+        is_quarantined = found.uri.startswith(self._quarantine)
+        name = self._name_of(found.uri)
+        # In the quarantine a file is called as in the archive, behind the key of when it was put there.
+        told = name.split("/", 3)[-1] if is_quarantined else name
+        return ArchiveFile(
+            uri=found.uri,
+            name=name,
+            bytes=found.bytes,
+            version=found.version,
+            format=format_of(told, shape=_match(self.shapes, told), columns=_match(self.columns, told)),
+            is_quarantined=is_quarantined,
+        )
+
+    def _name_of(self, uri: str) -> str:
+        if uri.startswith(self._quarantine):
+            return f"{STATE_FOLDER}/quarantine/{uri.removeprefix(self._quarantine)}"
+        if self.root and uri.startswith(self.root):
+            return uri.removeprefix(self.root)
+        return storage.display(uri).replace("://", "/").lstrip("/")
+
+    def _index_uri(self, file: ArchiveFile) -> str:
+        return self.state_uri("index", f"{file.name}.{file.key}.zip")
+
+    def _find_index(self, file: ArchiveFile, path: Path) -> FileIndex | None:
+        try:
+            with storage.open_source(self._index_uri(file), self.state_client) as source:
+                _copy(source, path)
+            return FileIndex(path)
+        except (MissingError, InvalidIndexError):
+            return None
+
+    def _make_index(self, file: ArchiveFile, path: Path) -> FileIndex:
+        name = storage.display(file.uri)
+        progress = Progress(f"reading {name}", None if file.format.compression else file.bytes)
+        with self.open_plain(file, path.parent) as source, IndexWriter(path) as writer:
+            facts = module_of(file.format).read(source, file.format, name, writer, progress.add)
+        for line in facts.bad_lines:
+            log.warning("%s", line)
+        storage.land(
+            path, storage.digest_of(str(path)), self._index_uri(file), self.state_client, replace=True
+        )
+        return FileIndex(path)
+
+
+def root_of(sources: Sequence[str]) -> str:
+    """Return the folder that files have in common, with a slash at its end; nothing if there is none."""
+    folders = [_WILDCARDS.split(source, maxsplit=1)[0].rpartition("/")[0].split("/") for source in sources]
+    levels = zip(*folders, strict=False)
+    common = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels)]
+    # At least a scheme and a bucket, or the root of a file system.
+    least = 3 if "://" in "".join(sources[:1]) else 1
+    return "/".join([*common, ""]) if len(common) >= least else ""
+
+
+def _match(rules: Mapping[str, Any], name: str) -> Any:
+    return next((value for pattern, value in rules.items() if fnmatchcase(name, pattern)), None)
+
+
+@contextmanager
+def _local_copy(raw: Any, file: ArchiveFile, directory: Path) -> Iterator[Any]:
+    require_room(directory, file.bytes)
+    path = spool_file(directory, "copy")
+    try:
+        _copy(raw, path)
+        with path.open("rb") as copy:
+            yield copy
+    finally:
+        path.unlink()
+
+
+def _copy(source: Any, path: Path) -> None:
+    with path.open("wb") as copy:
+        shutil.copyfileobj(source, copy, _BLOCK_BYTES)

@@ -1,0 +1,323 @@
+"""
+From an archive to files of ids: those that are due, each for one job.
+
+Only files that changed since the last time are read; of all others the index tells the ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_xcompliance import storage
+from airflow_provider_xcompliance.archive import rotation
+from airflow_provider_xcompliance.archive.extras import require
+from airflow_provider_xcompliance.archive.guards import JobType
+from airflow_provider_xcompliance.archive.rotation import MAX_IDS, IdRange
+from airflow_provider_xcompliance.archive.sorted_ids import SortedIds, lines_of
+from airflow_provider_xcompliance.catalogue import Archive, ArchiveFile
+from airflow_provider_xcompliance.spools import spool_directory, spool_file
+from airflow_provider_xcompliance.storage import MissingError
+from airflow_provider_xcompliance.transfer import land_json, read_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from airflow_provider_xcompliance.archive.index import Facts
+else:
+    np = require("numpy", "archive", "reading archives")
+
+log = logging.getLogger(__name__)
+
+_MAX_SHOWN = 10
+
+
+class BadArchiveError(ValueError):
+    """An archive holds too many records whose ids cannot be told, or none at all."""
+
+
+class _Catalogue(msgspec.Struct):
+    """What is remembered of the ranges of ids."""
+
+    ranges: list[IdRange]
+
+
+class _Checks(msgspec.Struct):
+    """What was checked: ``first-last`` → when."""
+
+    checked: dict[str, datetime]
+
+
+@dataclass
+class Extract:
+    """
+    What an extraction found.
+
+    :param due: URIs of the files of ids that are due, those unchecked for longest first
+    :param ids: how many different ids the archive holds
+    :param due_ids: how many of them are due
+    :param ranges: how many files of ids they make
+    :param files: of the archive
+    :param files_read: those that were read, because they were new or had changed
+    :param records: posts and users of their own
+    :param bad: lines or rows that are no record, and so are not checked
+    :param authorless: posts whose author is not known, and so is not checked; of ``users`` alone
+    :param bad_lines: the first of the bad lines
+    :param oldest_check: for how long nobody has asked about some id, at most
+    """
+
+    due: list[str] = field(default_factory=list)
+    ids: int = 0
+    due_ids: int = 0
+    ranges: int = 0
+    files: int = 0
+    files_read: int = 0
+    records: int = 0
+    bad: int = 0
+    authorless: int = 0
+    bad_lines: list[str] = field(default_factory=list)
+    oldest_check: timedelta = timedelta(0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all numbers by their names."""
+        numbers = {name: value for name, value in vars(self).items() if name not in ("due", "oldest_check")}
+        return numbers | {"oldest_check_age_seconds": round(self.oldest_check.total_seconds())}
+
+
+def extract(
+    archive: Archive,
+    job_type: JobType,
+    destination: str,
+    destination_client: Any = None,
+    *,
+    max_jobs: int | None = None,
+    max_ids: int = MAX_IDS,
+    max_bad_ratio: float | None = 0.01,
+    now: datetime | None = None,
+) -> Extract:
+    """
+    Land the ids of an archive that are due, in files for one job each.
+
+    :param destination: the folder of these files
+    :param max_jobs: how many files at most; None: all ids are due
+    :param max_ids: how many ids one file has at most
+    :param max_bad_ratio: the most records whose ids cannot be told ÷ all records; None: no limit
+    :param now: the time (default: this machine's)
+    :raises BadArchiveError: if there are more of them, if a whole file does not tell who wrote its posts
+        although ``users`` are asked for, or if there is no id at all
+    :raises StorageError: if a file cannot be read or landed
+    """
+    now = now or datetime.now(UTC)
+    state = _State(archive, job_type, destination, destination_client)
+    with spool_directory() as directory, SortedIds(directory) as ids:
+        found = _gather(archive, job_type, ids, directory)
+        _require_good(found, max_bad_ratio)
+        before = list(rotation.with_checks(state.ranges(now), state.checks()))
+        after = rotation.closed(list(_cut(ids, before, max_ids)))
+        if not after:
+            raise BadArchiveError(f"the archive holds no ids of {job_type}: look at its sources and shapes")
+        chosen = rotation.due(after, max_jobs)
+        written = _write_due(ids, after, chosen, state, directory)
+        state.remember(written, directory)
+    found.ids = sum(each.ids for each in after)
+    found.ranges = len(after)
+    found.due = [state.uri_of(each) for each in chosen]
+    found.due_ids = sum(each.ids for each in chosen)
+    found.oldest_check = rotation.oldest_check_age(after, now)
+    return found
+
+
+def record_checks(
+    archive: Archive, job_type: JobType, checked: Iterable[tuple[str, datetime]], directory: Path
+) -> None:
+    """
+    Remember that files of ids were checked, and what X said was done.
+
+    :param checked: URI of each file, and when its job was created
+    :param directory: a spool
+    """
+    uri = archive.state_uri("checks", f"{job_type}.json")
+    document = read_json(uri, archive.state_client)
+    checks = msgspec.convert(document, _Checks) if document else _Checks({})
+    for source, time in checked:
+        name = source.rpartition("/")[2].removesuffix(".txt").removeprefix(f"{job_type}-")
+        checks.checked[name] = max(time, checks.checked.get(name, time))
+    land_json(directory / f"checks-{job_type}", msgspec.to_builtins(checks), uri, archive.state_client)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is remembered between two nights, and where the files of ids are."""
+
+    archive: Archive
+    job_type: JobType
+    destination: str
+    client: Any
+
+    def uri_of(self, ids: IdRange) -> str:
+        return f"{self.destination.rstrip('/')}/{self.job_type}-{_name_of(ids.first, ids.last)}.txt"
+
+    def ranges(self, now: datetime) -> list[IdRange]:
+        document = read_json(self._catalogue, self.archive.state_client)
+        ranges = msgspec.convert(document, _Catalogue).ranges if document else []
+        return ranges or [rotation.nothing_known(now)]
+
+    def checks(self) -> dict[tuple[int, int], datetime]:
+        document = read_json(
+            self.archive.state_uri("checks", f"{self.job_type}.json"), self.archive.state_client
+        )
+        checks = msgspec.convert(document, _Checks).checked if document else {}
+        return {_bounds_of(name): time for name, time in checks.items()}
+
+    def remember(self, ranges: Sequence[IdRange], directory: Path) -> None:
+        catalogue = msgspec.to_builtins(_Catalogue(list(ranges)))
+        land_json(directory / "catalogue", catalogue, self._catalogue, self.archive.state_client)
+
+    @property
+    def _catalogue(self) -> str:
+        return self.archive.state_uri("ids", f"{self.job_type}.json")
+
+
+def _name_of(first: int, last: int) -> str:
+    return f"{first:019}-{last:019}"
+
+
+def _bounds_of(name: str) -> tuple[int, int]:
+    first, last = name.split("-")
+    return int(first), int(last)
+
+
+def _gather(archive: Archive, job_type: JobType, ids: SortedIds, directory: Path) -> Extract:
+    """Take the ids of all files, out of their indexes."""
+    found, keys = Extract(), {}
+    for listed in archive.files():
+        is_known = archive.has_index(listed)
+        index, file = archive.index(listed, directory)
+        for some in index.ids(job_type):
+            ids.add(some)
+        _add_facts(found, job_type, file, index.facts)
+        found.files += 1
+        found.files_read += not is_known
+        keys[file.name] = file.key
+    archive.remove_old_indexes(keys)
+    log.info(
+        "%s files, of which %s were read because they are new or have changed; %s records",
+        f"{found.files:,}",
+        f"{found.files_read:,}",
+        f"{found.records:,}",
+    )
+    return found
+
+
+def _add_facts(found: Extract, job_type: JobType, file: ArchiveFile, facts: Facts) -> None:
+    found.records += facts.records
+    found.bad += facts.bad
+    found.bad_lines += facts.bad_lines[: _MAX_SHOWN - len(found.bad_lines)]
+    # Plain lists hold nothing that anybody wrote.
+    if job_type == "users" and file.format.kind != "ids":
+        if facts.records and facts.authorless == facts.records:
+            raise BadArchiveError(
+                f"{storage.display(file.uri)}: it does not tell who wrote its posts, so they cannot be "
+                "checked for users; name the column with columns=Columns(id=…, author=…), or leave it out"
+            )
+        found.authorless += facts.authorless
+
+
+def _require_good(found: Extract, max_bad_ratio: float | None) -> None:
+    bad = found.bad + found.authorless
+    if not bad:
+        return
+    for line in found.bad_lines:
+        log.warning("%s", line)
+    what = f"{found.bad:,} bad records" + (
+        f" and {found.authorless:,} posts without author" if found.authorless else ""
+    )
+    log.warning("%s of %s are not checked", what, f"{found.records + found.bad:,}")
+    if max_bad_ratio is not None and bad > max_bad_ratio * (found.records + found.bad):
+        first = f" (the first: {found.bad_lines[0]})" if found.bad_lines else ""
+        raise BadArchiveError(
+            f"{what} of {found.records + found.bad:,} are more than max_bad_ratio={max_bad_ratio}{first}; "
+            "mend them, or raise it"
+        )
+
+
+def _cut(ids: SortedIds, ranges: Sequence[IdRange], max_ids: int) -> Iterator[IdRange]:
+    """Cut the ids into ranges, most of them as they were; their ends are not known yet."""
+    firsts = np.array([each.first for each in ranges], dtype=np.int64)
+    numbers = np.zeros(len(ranges), dtype=np.int64)
+    for chunk in ids:
+        # How many ids come before each range; what comes before the first one belongs to it.
+        ends = np.append(np.searchsorted(chunk, firsts[1:]), len(chunk))
+        numbers += np.diff(ends, prepend=0)
+    plan = list(rotation.recut(ranges, numbers.tolist(), max_ids))
+    sizes = [size for _, pieces in plan for size in pieces]
+    beginnings = _beginnings(ids, sizes)
+    for each, pieces in plan:
+        for number, size in enumerate(pieces):
+            beginning = next(beginnings)
+            yield replace(each, first=beginning if number else each.first, ids=size)
+
+
+def _beginnings(ids: SortedIds, sizes: Sequence[int]) -> Iterator[int]:
+    """Find the first id of each piece."""
+    starts, passed = np.cumsum([0, *sizes[:-1]]), 0
+    for chunk in ids:
+        here = starts[(starts >= passed) & (starts < passed + len(chunk))]
+        yield from chunk[here - passed].tolist()
+        passed += len(chunk)
+
+
+def _write_due(
+    ids: SortedIds, ranges: Sequence[IdRange], chosen: Sequence[IdRange], state: _State, directory: Path
+) -> list[IdRange]:
+    """Land the ids of the chosen ranges, unless their files hold them already; return all ranges."""
+    due = {each.first for each in chosen}
+    path = spool_file(directory, "due")
+    after = []
+    pieces = _pieces(ids, ranges)
+    for each in ranges:
+        digest = hashlib.blake2b(digest_size=16)
+        with path.open("wb") as spool:
+            for piece in next(pieces):
+                digest.update(piece.data)
+                if each.first in due:
+                    spool.write(lines_of(piece))
+        written = digest.hexdigest()
+        if each.first in due and not (each.written == written and _stands(state.uri_of(each), state.client)):
+            storage.land(path, storage.digest_of(str(path)), state.uri_of(each), state.client, replace=True)
+            each = replace(each, written=written)
+        after.append(each)
+    return after
+
+
+def _pieces(ids: SortedIds, ranges: Sequence[IdRange]) -> Iterator[Iterator[NDArray[np.int64]]]:
+    """Go through the ids once, range by range; each has to be gone through before the next one."""
+    chunks = iter(ids)
+    rest: list[NDArray[np.int64]] = []
+
+    def some(size: int) -> Iterator[NDArray[np.int64]]:
+        while size:
+            chunk = rest.pop() if rest else next(chunks)
+            if len(chunk) > size:
+                rest.append(chunk[size:])
+            yield chunk[:size]
+            size -= min(size, len(chunk))
+
+    for each in ranges:
+        yield some(each.ids)
+
+
+def _stands(uri: str, client: Any) -> bool:
+    with suppress(MissingError):
+        storage.stat(uri, client)
+        return True
+    return False

@@ -1,0 +1,98 @@
+"""Ids of posts and users out of newline-delimited JSON: ours beside ``json.loads`` of every line, and jq."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.archives import KINDS, archive
+from benchmarks.harness import WORK, Row, megabytes_of, python, race
+
+MEGABYTES = 400
+MEGABYTES_FOR_JQ = 100
+
+#: All posts whose content is there, or is retweeted, and their authors, marked with a u.
+JQ = r"""
+def posts: ., (.retweeted_status, .quoted_status | select(. != null) | posts);
+posts
+| (.id_str // .id), "u" + (.author_id // .user.id_str),
+  (.referenced_tweets // [] | .[] | select(.type == "retweeted") | .id)
+"""
+
+
+def ours(source: Path) -> None:
+    import numpy as np
+
+    from airflow_provider_xcompliance.archive.formats import format_of
+    from airflow_provider_xcompliance.archive.guards import JOB_TYPES
+    from airflow_provider_xcompliance.archive.index import FileIndex, IndexWriter
+    from airflow_provider_xcompliance.archive.ndjson import read
+
+    with TemporaryDirectory(dir=WORK) as directory:
+        path = Path(directory, "index")
+        with source.open("rb", buffering=0) as file, IndexWriter(path) as index:
+            read(file, format_of(source.name), source.name, index)
+        for job_type in JOB_TYPES:
+            ids = np.unique(np.concatenate([*FileIndex(path).ids(job_type)]))
+            print(len(ids), ids.sum(dtype=np.uint64))
+
+
+def json_loads(source: Path) -> None:
+    posts, users = set[int](), set[int]()
+    with source.open() as file:
+        for line in file:
+            for post in _posts(json.loads(line)):
+                posts.add(int(post["id_str"] if "id_str" in post else post["id"]))
+                users.add(int(post["author_id"] if "author_id" in post else post["user"]["id_str"]))
+                for reference in post.get("referenced_tweets", ()):
+                    if reference["type"] == "retweeted":
+                        posts.add(int(reference["id"]))
+    _print(posts, users)
+
+
+def jq(source: Path) -> None:
+    posts, users = set[int](), set[int]()
+    with subprocess.Popen(["jq", "-r", JQ, source], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith("u"):
+                users.add(int(line[1:]))
+            else:
+                posts.add(int(line))
+    _print(posts, users)
+
+
+def _posts(post: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield post
+    for name in ("retweeted_status", "quoted_status"):
+        if name in post:
+            yield from _posts(post[name])
+
+
+def _print(*sets: set[int]) -> None:
+    for ids in sets:
+        print(len(ids), sum(ids) % 2**64)
+
+
+def measure() -> list[Row]:
+    return [
+        _race(kind, rival, megabytes, gate)
+        for rival, megabytes, gate in (("json_loads", MEGABYTES, 5.0), ("jq", MEGABYTES_FOR_JQ, 10.0))
+        for kind in KINDS
+    ]
+
+
+def _race(kind: str, rival: str, megabytes: int, gate: float) -> Row:
+    source, _ = archive(kind, megabytes)
+    commands = [python("extract", side, source) for side in ("ours", rival)]
+    what = f"ids out of NDJSON ({kind}): {rival.replace('_', '.')}"
+    return race(what, megabytes_of(source), *commands, gate=gate)
+
+
+if __name__ == "__main__":
+    {"ours": ours, "json_loads": json_loads, "jq": jq}[sys.argv[1]](Path(sys.argv[2]))

@@ -1,0 +1,250 @@
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_xcompliance.archive.formats import Columns
+from airflow_provider_xcompliance.catalogue import Archive
+from airflow_provider_xcompliance.extraction import BadArchiveError, Extract, extract, record_checks
+from airflow_provider_xcompliance.storage import MissingError
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+BASE = 1_500_000_000_000_000_000
+
+
+def post(number: int, author: int = 7) -> str:
+    return json.dumps({"id": str(BASE + number), "author_id": str(author), "text": f"about {BASE - number}"})
+
+
+@dataclass
+class Nights:
+    """An archive on local files, of which ids are extracted night after night."""
+
+    root: Path
+    options: dict = field(default_factory=dict)
+    night: int = 0
+
+    @property
+    def archive(self) -> Archive:
+        place = f"{self.root}/"
+        return Archive(
+            sources=[place],
+            client=None,
+            root=place,
+            state=f"{place}_xcompliance",
+            state_client=None,
+            **self.options,
+        )
+
+    def write(self, name: str, *lines: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
+    def extract(self, job_type="tweets", **options) -> Extract:
+        self.night += 1
+        return extract(
+            self.archive,
+            job_type,
+            str(self.root / "_xcompliance/ids"),
+            now=NOW + timedelta(days=self.night),
+            **options,
+        )
+
+    def check(self, found: Extract) -> None:
+        checked = [(uri, NOW + timedelta(days=self.night)) for uri in found.due]
+        record_checks(self.archive, "tweets", checked, self.root)
+        (self.root / "checks-tweets").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def nights(tmp_path) -> Nights:
+    (tmp_path / "archive").mkdir()
+    return Nights(tmp_path / "archive")
+
+
+def ids_in(found: Extract) -> list[list[int]]:
+    """The ids of each file that is due, less what all have in common."""
+    return [[int(line) - BASE for line in Path(uri).read_text().split()] for uri in found.due]
+
+
+class TestIds:
+    def test_they_are_unique_and_in_order_whatever_file_they_are_in(self, nights):
+        nights.write("b.ndjson", post(5), post(1))
+        nights.write("deep/er/a.jsonl", post(3), post(1))
+
+        found = nights.extract()
+
+        assert ids_in(found) == [[1, 3, 5]]
+        assert (found.ids, found.due_ids, found.records, found.files, found.files_read) == (3, 3, 4, 2, 2)
+
+    def test_users_are_the_authors(self, nights):
+        nights.write("a.ndjson", post(1, author=9), post(2, author=4), post(3, author=9))
+
+        (uri,) = nights.extract("users").due
+
+        assert Path(uri).read_text() == "4\n9\n"
+
+    def test_files_hold_no_more_than_one_job_takes(self, nights):
+        nights.write("a.ndjson", *map(post, range(1, 8)))
+
+        assert ids_in(nights.extract(max_ids=3)) == [[1, 2, 3], [4, 5, 6], [7]]
+
+    def test_the_state_of_an_archive_is_no_part_of_it_but_the_quarantine_is(self, nights):
+        nights.write("a.ndjson", post(1))
+        nights.write("_xcompliance/other/a.ndjson", post(2))
+        nights.write("_xcompliance/quarantine/key/deep/a.ndjson", post(3))
+
+        assert ids_in(nights.extract()) == [[1, 3]]
+
+    def test_what_is_told_of_files_holds_in_the_quarantine_too(self, nights):
+        nights.options = {"shapes": {"old/*.txt": "tweet_ids"}, "columns": {"*.csv": Columns("key")}}
+        nights.write("old/ids.txt", str(BASE + 1))
+        nights.write("_xcompliance/quarantine/key/new/table.csv", "key", str(BASE + 2))
+
+        assert ids_in(nights.extract()) == [[1, 2]]
+
+    def test_no_file_is_an_error(self, nights):
+        with pytest.raises(MissingError, match="there is no such file"):
+            nights.extract()
+
+    def test_no_id_is_an_error(self, nights):
+        nights.write("a.ndjson", '{"id": "7", "username": "a"}')
+
+        with pytest.raises(BadArchiveError, match="no ids of tweets"):
+            nights.extract()
+
+
+class TestNights:
+    def test_only_files_that_changed_are_read_again(self, nights):
+        nights.write("a.ndjson", post(1))
+        nights.write("b.ndjson", post(2))
+        nights.extract()
+        nights.write("b.ndjson", post(2), post(3))
+
+        found = nights.extract()
+
+        assert (found.files, found.files_read) == (2, 1)
+        assert ids_in(found) == [[1, 2, 3]]
+
+    def test_posts_and_users_share_the_index(self, nights):
+        nights.write("a.ndjson", post(1))
+        nights.extract("tweets")
+
+        assert nights.extract("users").files_read == 0
+
+    def test_indexes_of_old_versions_are_removed(self, nights):
+        nights.write("a.ndjson", post(1))
+        nights.extract()
+        nights.write("a.ndjson", post(1), post(2))
+        nights.extract()
+        nights.extract()
+
+        assert len(list(nights.root.glob("_xcompliance/index/*"))) == 1
+
+    def test_files_of_ids_that_stay_the_same_are_not_written_again(self, nights):
+        nights.write("a.ndjson", *map(post, range(1, 5)))
+        first, second = map(Path, nights.extract(max_ids=3).due)
+        before = first.stat(), second.stat()
+        nights.write("b.ndjson", post(9))
+
+        assert nights.extract(max_ids=3).due == [str(first), str(second)]
+        assert first.stat().st_mtime_ns == before[0].st_mtime_ns
+        assert second.read_text().split() == [str(BASE + 4), str(BASE + 9)]
+
+    def test_a_backfill_goes_into_the_range_that_it_belongs_to(self, nights):
+        nights.write("a.ndjson", *map(post, (10, 20, 30, 40, 50, 60)))
+        nights.extract(max_ids=3)
+        nights.write("b.ndjson", post(15), post(16))
+
+        assert ids_in(nights.extract(max_ids=3)) == [[10, 15, 16], [20, 30], [40, 50, 60]]
+
+    def test_a_file_of_ids_that_somebody_removed_is_written_again(self, nights):
+        nights.write("a.ndjson", post(1))
+        (uri,) = nights.extract().due
+        Path(uri).unlink()
+
+        assert ids_in(nights.extract()) == [[1]]
+
+
+class TestDue:
+    def test_what_was_unchecked_for_longest_comes_first(self, nights):
+        nights.write("a.ndjson", *map(post, range(1, 7)))
+        seen = []
+        for _ in range(6):
+            found = nights.extract(max_ids=2, max_jobs=1)
+            seen += ids_in(found)
+            nights.check(found)
+
+        assert seen == [[1, 2], [3, 4], [5, 6]] * 2
+        assert found.oldest_check == timedelta(days=3)
+
+    def test_what_was_not_recorded_as_checked_stays_due(self, nights):
+        nights.write("a.ndjson", *map(post, range(1, 5)))
+
+        assert ids_in(nights.extract(max_ids=2, max_jobs=1)) == [[1, 2]]
+        assert ids_in(nights.extract(max_ids=2, max_jobs=1)) == [[1, 2]]
+
+    def test_ids_are_checked_within_a_round_however_many_come_in(self, nights):
+        checked = set()
+        for night in range(12):
+            nights.write(f"{night}.ndjson", post(2 * night + 1), post(2 * night + 2))
+            found = nights.extract(max_ids=2, max_jobs=2)
+            checked.update(number for ids in ids_in(found) for number in ids)
+            nights.check(found)
+
+        # A round over the 12 ranges takes 6 nights.
+        assert checked >= set(range(1, 13))
+
+    def test_the_report_tells_the_age_in_seconds(self, nights):
+        nights.write("a.ndjson", post(1))
+        nights.extract()
+
+        assert nights.extract().to_dict()["oldest_check_age_seconds"] == 86_400
+
+
+class TestBadRecords:
+    def test_a_few_are_counted_and_reported_with_file_and_line(self, nights):
+        nights.write("a.ndjson", *map(post, range(150)), "{broken")
+
+        found = nights.extract()
+
+        assert (found.bad, found.records) == (1, 150)
+        assert found.bad_lines[0].startswith(f"{nights.root}/a.ndjson:151: ")
+
+    def test_they_are_reported_again_while_the_file_stays_the_same(self, nights):
+        nights.write("a.ndjson", *map(post, range(150)), "{broken")
+        nights.extract()
+
+        assert nights.extract().bad == 1
+
+    def test_too_many_stop_the_task(self, nights):
+        nights.write("a.ndjson", post(1), "{broken")
+
+        with pytest.raises(
+            BadArchiveError, match=r"1 bad records of 2 are more than max_bad_ratio=0.01 .*a.ndjson:2"
+        ):
+            nights.extract()
+
+        assert nights.extract(max_bad_ratio=0.5).ids == 1
+        assert nights.extract(max_bad_ratio=None).ids == 1
+
+    def test_users_of_a_table_without_author_are_refused(self, nights):
+        nights.options = {"columns": {"*": Columns("id")}}
+        nights.write("a.csv", "id,text", f"{BASE},x")
+        nights.write("b.ndjson", *map(post, range(500)))
+
+        with pytest.raises(BadArchiveError, match=r"a\.csv: it does not tell who wrote its posts.*author="):
+            nights.extract("users")
+
+    def test_posts_without_author_count_as_bad_for_users(self, nights):
+        nights.write("a.ndjson", *map(post, range(150)), json.dumps({"id": "1", "text": "x"}))
+
+        found = nights.extract("users")
+
+        assert (found.bad, found.authorless) == (0, 1)
+        with pytest.raises(BadArchiveError, match="1 posts without author"):
+            nights.extract("users", max_bad_ratio=0)

@@ -1,0 +1,311 @@
+"""What X said, done to archives on local files."""
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from airflow_provider_xcompliance import redaction, storage
+from airflow_provider_xcompliance.archive.event_sets import EventSet
+from airflow_provider_xcompliance.archive.events import effect_of
+from airflow_provider_xcompliance.archive.formats import Columns
+from airflow_provider_xcompliance.archive.records import Decision
+from airflow_provider_xcompliance.catalogue import Archive
+from airflow_provider_xcompliance.redaction import Redaction, Report
+from airflow_provider_xcompliance.storage import ChangedError
+
+BASE = 1_500_000_000_000_000_000
+DELETED, EDITED, SCRUBBED = "delete/deleted", "rehydrate/tweet_edited", "scrub_geo/geo_scrubbed"
+
+
+def line_of(number: int, **members) -> str:
+    return json.dumps({"id": str(BASE + number), "author_id": str(number % 10), "text": "x"} | members)
+
+
+def event_set(posts: Mapping[int, str] = {}, users: Mapping[int, str] = {}, **unknown: int) -> EventSet:
+    """Events by number of post, and by id of user."""
+    ids: dict = {}
+    for job_type, base, events in (("tweets", BASE, posts), ("users", 0, users)):
+        for number, kind in events.items():
+            decision = Decision(effect_of(*kind.split("/")), kind)
+            ids.setdefault((job_type, decision), []).append(base + number)
+    return EventSet({key: np.array(some) for key, some in ids.items()}, unknown)
+
+
+@dataclass
+class World:
+    """An archive on local files, and what is done to it."""
+
+    root: Path
+    options: dict = field(default_factory=dict)
+
+    @property
+    def archive(self) -> Archive:
+        place = f"{self.root}/"
+        state = f"{place}_xcompliance"
+        return Archive(
+            sources=[place], client=None, root=place, state=state, state_client=None, **self.options
+        )
+
+    def write(self, name: str, *lines: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = "".join(f"{line}\n" for line in lines).encode()
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        return path
+
+    def apply(self, events: EventSet, key: str = "night", **options) -> Report:
+        archive = self.archive
+        files = [file.uri for file in archive.files()]
+        return Redaction(archive=archive, events=events, key=key, **options).apply(files)
+
+    def state(self, pattern: str) -> list[Path]:
+        return sorted((self.root / "_xcompliance").glob(pattern))
+
+
+@pytest.fixture
+def world(tmp_path) -> World:
+    (tmp_path / "archive").mkdir()
+    return World(tmp_path / "archive")
+
+
+def numbers_in(path: Path) -> list[int]:
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return [int(json.loads(line)["id"]) - BASE for line in content.splitlines()]
+
+
+class TestInPlace:
+    def test_records_that_are_gone_go_and_all_else_stays_byte_for_byte(self, world):
+        odd = f' {{"id" : "{BASE + 2}","text":"caf\\u00e9" }}  '
+        path = world.write("a.ndjson", line_of(1), odd, "{broken", "", line_of(3))
+
+        report = world.apply(event_set({1: DELETED}))
+
+        assert path.read_text() == f"{odd}\n{{broken\n\n{line_of(3)}\n"
+        assert (report.records, report.removed, report.kept, report.bad) == (3, 1, 2, 1)
+        assert report.kinds == {DELETED: 1}
+
+    def test_all_formats_and_compressions_are_written_as_they_were(self, world):
+        world.options = {"columns": {"*": Columns("id")}, "shapes": {"*": "tweet_ids"}}
+        packed = world.write("a.ndjson.gz", line_of(1), line_of(2))
+        table = world.write("b.csv", "id,text", f"{BASE + 1},x", f'{BASE + 2},"a, b"')
+        ids = world.write("c.txt", str(BASE + 1), str(BASE + 2))
+
+        report = world.apply(event_set({1: DELETED}))
+
+        assert numbers_in(packed) == [2]
+        assert table.read_text() == f'id,text\n{BASE + 2},"a, b"\n'
+        assert ids.read_text() == f"{BASE + 2}\n"
+        assert (report.removed, report.files_changed) == (3, 3)
+
+    def test_events_of_users_are_applied_to_their_posts(self, world):
+        path = world.write("a.ndjson", line_of(1), line_of(11), line_of(2))
+
+        world.apply(event_set(users={1: "delete/suspended"}))
+
+        assert numbers_in(path) == [2]
+
+    def test_a_file_that_no_event_meets_is_not_opened(self, world, monkeypatch):
+        untouched = world.write("a.ndjson", line_of(1))
+        world.write("b.ndjson", line_of(2))
+        world.apply(event_set())
+        opened = []
+        plain = Archive.open_plain
+        monkeypatch.setattr(
+            Archive, "open_plain", lambda self, file, _: opened.append(file.name) or plain(self, file, _)
+        )
+
+        report = world.apply(event_set({2: DELETED}))
+
+        assert opened == ["b.ndjson"]
+        assert (report.files, report.files_opened, report.files_changed) == (2, 1, 1)
+        assert untouched.read_text() == f"{line_of(1)}\n"
+
+    def test_a_file_in_which_nothing_changes_is_not_written(self, world):
+        path = world.write("a.ndjson", line_of(1))
+        before = path.stat()
+
+        report = world.apply(event_set({1: SCRUBBED}))
+
+        assert (report.files_opened, report.files_changed, report.scrubbed) == (1, 0, 0)
+        assert path.stat().st_ino == before.st_ino
+
+    def test_applying_twice_changes_nothing(self, world):
+        path = world.write("a.ndjson", line_of(1), line_of(2, geo={"place_id": "7"}), line_of(3))
+        events = event_set({1: DELETED, 2: SCRUBBED, 3: EDITED})
+        world.apply(events)
+        before = path.stat(), world.state("quarantine/**/*")
+
+        world.apply(events, key="another night")
+
+        assert (path.stat(), world.state("quarantine/**/*")) == before
+
+    def test_permissions_stay(self, world):
+        path = world.write("a.ndjson", line_of(1), line_of(2))
+        path.chmod(0o640)
+
+        world.apply(event_set({1: DELETED}))
+
+        assert path.stat().st_mode & 0o777 == 0o640
+
+
+class TestQuarantine:
+    def test_edited_posts_wait_there_until_they_are_fetched_again(self, world):
+        path = world.write("deep/a.ndjson.gz", line_of(1), line_of(2))
+
+        report = world.apply(event_set({1: EDITED}))
+
+        (aside,) = world.state("quarantine/*/deep/a.ndjson.gz")
+        assert (numbers_in(path), numbers_in(aside)) == ([2], [1])
+        assert (report.quarantined, report.removed, report.kept) == (1, 0, 1)
+
+    def test_it_is_redacted_like_the_archive_itself(self, world):
+        world.write("a.ndjson", line_of(1), line_of(2), line_of(3))
+        world.apply(event_set({1: EDITED, 2: EDITED}))
+
+        report = world.apply(event_set({1: DELETED, 2: EDITED}), key="next night")
+
+        (aside,) = world.state("quarantine/*/a.ndjson")
+        assert numbers_in(aside) == [2]
+        assert (report.removed, report.quarantined) == (1, 0)
+
+    def test_it_is_whole_before_the_archive_changes(self, world, monkeypatch):
+        path = world.write("a.ndjson", line_of(1), line_of(2))
+
+        def die(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(redaction.storage, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            world.apply(event_set({1: EDITED}))
+
+        (aside,) = world.state("quarantine/*/a.ndjson")
+        assert (numbers_in(path), numbers_in(aside)) == ([1, 2], [1])
+
+
+class TestBeside:
+    def test_all_files_are_copied_and_the_archive_stays_as_it_is(self, world, tmp_path):
+        changed = world.write("a.ndjson", line_of(1), line_of(2))
+        world.write("deep/b.ndjson.gz", line_of(3))
+
+        report = world.apply(event_set({1: DELETED}), destination=str(tmp_path / "clean"))
+
+        assert numbers_in(changed) == [1, 2]
+        assert numbers_in(tmp_path / "clean/a.ndjson") == [2]
+        copy = (tmp_path / "clean/deep/b.ndjson.gz").read_bytes()
+        assert copy == (world.root / "deep/b.ndjson.gz").read_bytes()
+        assert (report.files, report.files_changed) == (2, 1)
+
+    def test_what_was_copied_already_is_not_copied_again(self, world, tmp_path, monkeypatch):
+        world.write("a.ndjson", line_of(1), line_of(2))
+        events = event_set({1: DELETED})
+        first = world.apply(events, destination=str(tmp_path / "clean"))
+        monkeypatch.setattr(Archive, "open_plain", None)
+
+        again = world.apply(events, destination=str(tmp_path / "clean"))
+
+        assert (again.removed, again.records) == (first.removed, first.records) == (1, 2)
+
+    def test_a_copy_that_somebody_changed_is_made_again(self, world, tmp_path):
+        world.write("a.ndjson", line_of(1), line_of(2))
+        events = event_set({1: DELETED})
+        world.apply(events, destination=str(tmp_path / "clean"))
+        (tmp_path / "clean/a.ndjson").write_text("x")
+
+        world.apply(events, destination=str(tmp_path / "clean"))
+
+        assert numbers_in(tmp_path / "clean/a.ndjson") == [2]
+
+
+class TestDryRun:
+    def test_it_tells_the_same_and_writes_nothing(self, world):
+        path = world.write("a.ndjson", line_of(1), line_of(2), line_of(3))
+        events = event_set({1: DELETED, 2: EDITED})
+        before = path.stat()
+
+        dry = world.apply(events, dry_run=True)
+
+        assert path.stat() == before
+        assert {each.parts[-2] for each in world.state("**/*") if each.is_file()} == {"index"}
+        wet = world.apply(events)
+        assert (dry.dry_run, wet.dry_run) == (True, False)
+        assert dry.to_dict() | {"seconds": 0, "dry_run": 0} == wet.to_dict() | {"seconds": 0, "dry_run": 0}
+
+
+class TestOtherWriters:
+    def test_what_is_added_before_the_replacement_is_not_lost(self, world, monkeypatch):
+        path = world.write("a.ndjson", line_of(1), line_of(2))
+        replace = storage.replace
+
+        def after_an_append(*arguments):
+            if numbers_in(path) == [1, 2]:
+                with path.open("a") as file:
+                    file.write(f"{line_of(3)}\n")
+            return replace(*arguments)
+
+        monkeypatch.setattr(redaction.storage, "replace", after_an_append)
+        report = world.apply(event_set({1: DELETED}))
+
+        assert numbers_in(path) == [2, 3]
+        assert (report.records, report.removed) == (3, 1)
+
+    def test_a_file_that_never_rests_is_left_as_it_is(self, world, monkeypatch):
+        path = world.write("a.ndjson", line_of(1))
+        replace = storage.replace
+        numbers = iter(range(2, 9))
+
+        def after_an_append(*arguments):
+            with path.open("a") as file:
+                file.write(f"{line_of(next(numbers))}\n")
+            return replace(*arguments)
+
+        monkeypatch.setattr(redaction.storage, "replace", after_an_append)
+        with pytest.raises(ChangedError):
+            world.apply(event_set({1: DELETED}))
+
+        assert numbers_in(path) == [1, 2, 3, 4]
+        assert world.state("applied/**/*.json") == []
+
+    def test_a_file_that_is_gone_is_no_error(self, world):
+        world.write("a.ndjson", line_of(1))
+        archive = world.archive
+        files = [file.uri for file in archive.files()]
+        (world.root / "a.ndjson").unlink()
+
+        report = Redaction(archive=archive, events=event_set({1: DELETED}), key="night").apply(files)
+
+        assert (report.files, report.files_gone) == (0, 1)
+
+
+class TestAfterAKill:
+    def test_the_report_is_that_of_all_tries(self, world, monkeypatch):
+        """The first try was killed between the replacement of the file and its report."""
+        world.write("a.ndjson", line_of(1), line_of(2))
+        events = event_set({1: DELETED})
+        first = world.apply(events)
+
+        again = world.apply(events)
+
+        assert again.to_dict() | {"seconds": 0, "bytes": 0} == first.to_dict() | {"seconds": 0, "bytes": 0}
+
+    def test_what_was_laid_down_but_not_done_does_not_count(self, world, monkeypatch):
+        path = world.write("a.ndjson", line_of(1), line_of(2))
+
+        def die(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(redaction.storage, "replace", die)
+            with pytest.raises(KeyboardInterrupt):
+                world.apply(event_set({1: DELETED}))
+
+        assert world.apply(event_set({1: DELETED})).removed == 1
+        assert numbers_in(path) == [2]
+
+
+def test_unknown_events_are_told():
+    assert Report(unknown={"stir/shaken": 3}).to_dict()["unknown"] == {"stir/shaken": 3}
