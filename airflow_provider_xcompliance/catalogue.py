@@ -237,7 +237,7 @@ class Archive:
         for line in facts.bad_lines:
             log.warning("%s", line)
         storage.land(
-            path, storage.digest_of(str(path)), self._index_uri(file), self.state_client, replace=True
+            path, storage.checksum_of(str(path)), self._index_uri(file), self.state_client, replace=True
         )
         return FileIndex(path)
 

@@ -28,7 +28,7 @@ from airflow_provider_xcompliance.archive.formats import module_of
 from airflow_provider_xcompliance.archive.records import Counts
 from airflow_provider_xcompliance.catalogue import MAX_READS, Archive, ArchiveFile, key_of
 from airflow_provider_xcompliance.spools import require_room, spool_directory, spool_file
-from airflow_provider_xcompliance.storage import ChangedError, MissingError, StorageError
+from airflow_provider_xcompliance.storage import ChangedError, MissingError
 from airflow_provider_xcompliance.transfer import find_json, land_json, manifest_uri
 
 if TYPE_CHECKING:
@@ -231,9 +231,8 @@ class Redaction:
             return
         if outcome.counts.quarantined:
             uri = self.archive.quarantine_uri(file, key_of(self.key, file.version))
-            storage.land(
-                quarantine, storage.digest_of(str(quarantine)), uri, self.archive.state_client, replace=True
-            )
+            checksum = storage.checksum_of(str(quarantine))
+            storage.land(quarantine, checksum, uri, self.archive.state_client, replace=True)
         if not self.destination:
             self._replace(file, spool, outcome)
 
@@ -270,7 +269,7 @@ class Redaction:
 
     def _land_copy(self, file: ArchiveFile, spool: Path, outcome: Outcome) -> None:
         uri = self._copy_uri(file)
-        storage.land(spool, storage.digest_of(str(spool)), uri, self.destination_client, replace=True)
+        storage.land(spool, storage.checksum_of(str(spool)), uri, self.destination_client, replace=True)
         self._land_manifest(file, spool, outcome, manifest_uri(uri), self.destination_client)
 
     def _land_manifest(self, file: ArchiveFile, spool: Path, outcome: Outcome, uri: str, client: Any) -> None:
@@ -323,11 +322,7 @@ class Redaction:
         client = self.archive.client_of(uri)
         if self.purge:
             report.purged += storage.purge_old_versions(uri, client)
-        try:
-            left = storage.old_versions(uri, client)
-        except StorageError as error:
-            log.warning("%s", error)
-            left = None
+        left = storage.old_versions(uri, client)
         report.old_versions = (
             None if left is None or report.old_versions is None else report.old_versions + left
         )

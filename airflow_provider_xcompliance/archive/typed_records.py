@@ -435,7 +435,7 @@ def _add_own_posts(look: _Look, found: _Found, posts: list[Any], lines: Sequence
     _add_posts(found, posts, lines, look)
     found.records += len(posts)
     authors = zip(*(map(member, posts) for member in (*look.author_ids, *look.authors)), strict=True)
-    found.authorless += sum(not any(each) for each in authors)
+    found.authorless += [*map(any, authors)].count(False)
 
 
 def _add_own_users(found: _Found, users: list[Any], lines: Sequence[int]) -> None:
