@@ -20,6 +20,8 @@ endif
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
 READY := $(VENV)/.installed
+BENCH_READY := $(VENV)/.installed-bench
+DISTRIBUTED_READY := $(VENV)/.installed-distributed
 
 # The tests land on Azurite too, a program for Node.js, which comes as a wheel; one serves all versions of Airflow.
 AZURITE := .venv-azurite
@@ -57,7 +59,7 @@ lint: $(READY)  ## ruff check, ruff format, mypy --strict
 	@$(PY) -m mypy --strict -p airflow_provider_xcompliance
 	@$(PY) -m mypy --strict -p demo
 
-bench: $(READY)  ## speed and memory beside named rivals
+bench: $(BENCH_READY)  ## speed and memory beside named rivals
 	@$(PY) -m benchmarks $(ARGS)
 
 live: $(READY)  ## the same four steps against the real X, with a token of yours; these requests cost money
@@ -78,6 +80,11 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PY) -m pip install -qq --disable-pip-version-check -c $(CONSTRAINTS) uv
 	@$(UV) pip install -q --python $(PY) --compile-bytecode -c $(CONSTRAINTS) -b $(CONSTRAINTS) \
 		$(GROUPS) -e '.[$(subst $(EMPTY) ,$(COMMA),$(EXTRAS))]'
+	@touch $@
+
+$(VENV)/.installed-%: $(READY)
+	@echo "installing what make $* needs besides"
+	@$(UV) pip install -q --python $(PY) --compile-bytecode -c $(CONSTRAINTS) --group $*
 	@touch $@
 
 $(AZURITE_READY): | $(READY)

@@ -143,8 +143,15 @@ def plan(archive: Archive, night: Night, max_groups: int = MAX_GROUPS) -> list[s
     Split an archive into groups of files of about as many bytes each.
 
     :return: URIs of the lists of files
+    :raises ValueError: if the results lie among these files
     """
-    groups = _balanced(((file.bytes, file.uri) for file in archive.files()), max_groups)
+    files = [(file.bytes, file.uri) for file in archive.files()]
+    if own := {landed.uri for landed in night.results}.intersection(uri for _, uri in files):
+        raise ValueError(
+            f"{storage.display(min(own))} is among the files of the archive, and would be taken for posts; "
+            "land events elsewhere"
+        )
+    groups = _balanced(files, max_groups)
     uris = [archive.state_uri("plans", night.key, f"{number:04}.json") for number in range(len(groups))]
     with spool_directory() as directory:
         for number, (uri, files) in enumerate(zip(uris, groups, strict=True)):

@@ -63,6 +63,7 @@ def refresh_archive(
     :return: the task group
     """
     place: dict[str, Any] = {"source": source, "source_conn_id": source_conn_id, **(archive or {})}
+    state_conn_id = place.get("state_conn_id") or source_conn_id
     events_conn_id = events_conn_id or source_conn_id
     policy = {"policy": (redact or {}).get("policy")}
     defaults: Any = {"retries": retries}
@@ -77,7 +78,7 @@ def refresh_archive(
                 task_id=f"run_{job_type}",
                 job_type=job_type,
                 source=found,
-                source_conn_id=(extract or {}).get("destination_conn_id") or source_conn_id,
+                source_conn_id=(extract or {}).get("destination_conn_id") or state_conn_id,
                 destination=f"{events.rstrip('/')}/{_RUN}/{job_type}",
                 destination_conn_id=events_conn_id,
                 control_ids=(control_ids or {}).get(job_type),

@@ -380,15 +380,15 @@ class _EventsOperator(_ArchiveOperator):
     def _night(self) -> Night:
         from airflow_provider_xcompliance.night import Night
 
-        conn_id = self.events_conn_id or self.state_conn_id or self.source_conn_id
+        state_conn_id = self.state_conn_id or self.source_conn_id
         results = self._landed()
         if not results:
             raise InvalidResultError("events: there are none; that nothing was checked is no result")
         return Night(
             results=results,
-            client=get_storage_client(results[0].uri, conn_id),
+            client=get_storage_client(results[0].uri, self.events_conn_id or state_conn_id),
             policy=parse_policy(self.policy or {}),
-            source_client=get_storage_client(results[0].source, conn_id),
+            source_client=get_storage_client(results[0].source, state_conn_id),
         )
 
 
