@@ -9,10 +9,10 @@ from typing import Any
 from airflow_provider_xcompliance import __version__, storage
 from airflow_provider_xcompliance.archive.guards import plan_of
 from airflow_provider_xcompliance.catalogue import Archive
+from airflow_provider_xcompliance.documents import land_json
 from airflow_provider_xcompliance.extraction import record_checks
 from airflow_provider_xcompliance.night import Night
 from airflow_provider_xcompliance.spools import spool_directory
-from airflow_provider_xcompliance.transfer import land_json
 
 _MAX_SHOWN = 10
 

@@ -24,9 +24,9 @@ from airflow_provider_xcompliance.archive.guards import JobType
 from airflow_provider_xcompliance.archive.rotation import MAX_IDS, IdRange
 from airflow_provider_xcompliance.archive.sorted_ids import SortedIds, lines_of
 from airflow_provider_xcompliance.catalogue import Archive, ArchiveFile
+from airflow_provider_xcompliance.documents import land_json, read_json
 from airflow_provider_xcompliance.spools import spool_directory, spool_file
 from airflow_provider_xcompliance.storage import MissingError
-from airflow_provider_xcompliance.transfer import land_json, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,6 +121,7 @@ def extract(
     with spool_directory() as directory, SortedIds(directory) as ids:
         found = _gather(archive, job_type, ids, directory)
         _require_good(found, max_bad_ratio)
+        ids.merge()
         before = list(rotation.with_checks(state.ranges(now), state.checks()))
         after = rotation.closed(list(_cut(ids, before, max_ids)))
         if not after:
@@ -283,37 +284,35 @@ def _write_due(
     due = {each.first for each in chosen}
     path = spool_file(directory, "due")
     after = []
-    pieces = _pieces(ids, ranges)
-    for each in ranges:
-        digest = hashlib.blake2b(digest_size=16)
-        with path.open("wb") as spool:
-            for piece in next(pieces):
-                digest.update(piece.data)
-                if each.first in due:
-                    spool.write(lines_of(piece))
-        written = digest.hexdigest()
-        if each.first in due and not (each.written == written and _stands(state.uri_of(each), state.client)):
-            storage.land(path, storage.digest_of(str(path)), state.uri_of(each), state.client, replace=True)
-            each = replace(each, written=written)
-        after.append(each)
+    for each, parts in zip(ranges, _parts(ids, ranges), strict=True):
+        after.append(_write(each, parts, state, path) if each.first in due else each)
     return after
 
 
-def _pieces(ids: SortedIds, ranges: Sequence[IdRange]) -> Iterator[Iterator[NDArray[np.int64]]]:
-    """Go through the ids once, range by range; each has to be gone through before the next one."""
+def _write(ids: IdRange, parts: Iterable[NDArray[np.int64]], state: _State, path: Path) -> IdRange:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part.data)
+    written, uri = digest.hexdigest(), state.uri_of(ids)
+    if ids.written != written or not _stands(uri, state.client):
+        with path.open("wb") as spool:
+            spool.writelines(map(lines_of, parts))
+        storage.land(path, storage.checksum_of(str(path)), uri, state.client, replace=True)
+    return replace(ids, written=written)
+
+
+def _parts(ids: SortedIds, ranges: Sequence[IdRange]) -> Iterator[list[NDArray[np.int64]]]:
+    """Go through the ids once, and yield those of each range."""
     chunks = iter(ids)
-    rest: list[NDArray[np.int64]] = []
-
-    def some(size: int) -> Iterator[NDArray[np.int64]]:
-        while size:
-            chunk = rest.pop() if rest else next(chunks)
-            if len(chunk) > size:
-                rest.append(chunk[size:])
-            yield chunk[:size]
-            size -= min(size, len(chunk))
-
+    rest = np.empty(0, np.int64)
     for each in ranges:
-        yield some(each.ids)
+        parts, size = [rest[: each.ids]], each.ids
+        rest = rest[each.ids :]
+        while (size := size - len(parts[-1])) > 0:
+            chunk = next(chunks)
+            parts.append(chunk[:size])
+            rest = chunk[size:]
+        yield parts
 
 
 def _stands(uri: str, client: Any) -> bool:

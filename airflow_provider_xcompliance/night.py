@@ -33,10 +33,11 @@ from airflow_provider_xcompliance.archive.tombstones import (
     renewed,
 )
 from airflow_provider_xcompliance.catalogue import Archive, key_of
+from airflow_provider_xcompliance.documents import land_json, read_json
 from airflow_provider_xcompliance.results import Landed
 from airflow_provider_xcompliance.spools import spool_directory, spool_file
 from airflow_provider_xcompliance.storage import MissingError, StorageError
-from airflow_provider_xcompliance.transfer import land_json, read_json, spool_ids
+from airflow_provider_xcompliance.transfer import spool_ids
 
 if TYPE_CHECKING:
     import numpy as np

@@ -27,9 +27,9 @@ from airflow_provider_xcompliance.archive.event_sets import EventSet
 from airflow_provider_xcompliance.archive.formats import module_of
 from airflow_provider_xcompliance.archive.records import Counts
 from airflow_provider_xcompliance.catalogue import MAX_READS, Archive, ArchiveFile, key_of
+from airflow_provider_xcompliance.documents import find_json, land_json, manifest_uri
 from airflow_provider_xcompliance.spools import require_room, spool_directory, spool_file
 from airflow_provider_xcompliance.storage import ChangedError, MissingError
-from airflow_provider_xcompliance.transfer import find_json, land_json, manifest_uri
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,8 +15,8 @@ import msgspec
 from airflow_provider_xcompliance import storage
 from airflow_provider_xcompliance.archive.events import Event, EventCounts, InvalidEventsError, read_events
 from airflow_provider_xcompliance.archive.guards import Count, JobType, Result
+from airflow_provider_xcompliance.documents import manifest_uri
 from airflow_provider_xcompliance.storage import Digest, MissingError
-from airflow_provider_xcompliance.transfer import manifest_uri
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead

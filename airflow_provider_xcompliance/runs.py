@@ -27,6 +27,7 @@ from airflow_provider_xcompliance.api.errors import (
 )
 from airflow_provider_xcompliance.api.jobs import Job, JobStatus, explain_end, require_job_type
 from airflow_provider_xcompliance.api.ownership import Step
+from airflow_provider_xcompliance.documents import find_json, manifest_uri
 from airflow_provider_xcompliance.storage import Digest, StorageError
 from airflow_provider_xcompliance.transfer import IdSpool
 
@@ -231,7 +232,7 @@ class JobRun:
 
     def _manifest(self, part: Part) -> dict[str, Any] | None:
         """Return the manifest of events that landed for a job like those of this run."""
-        manifest = transfer.find_json(transfer.manifest_uri(part.destination), self.destination_client)
+        manifest = find_json(manifest_uri(part.destination), self.destination_client)
         is_alike = manifest.get("job_type") == self.job_type and manifest.get("control_ids") == list(
             self.control_ids
         )

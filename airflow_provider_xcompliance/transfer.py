@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
-import msgspec
 
 from airflow_provider_xcompliance import __version__, storage
 from airflow_provider_xcompliance.api.client import DownloadedResult, XComplianceClient
@@ -37,14 +36,14 @@ from airflow_provider_xcompliance.archive.events import (
 from airflow_provider_xcompliance.archive.ids import MAX_ID_BYTES, IdReader, InvalidIdsError, is_id
 from airflow_provider_xcompliance.archive.lines import line_blocks
 from airflow_provider_xcompliance.archive.repetitions import drop_repeated
+from airflow_provider_xcompliance.documents import find_json, land_json, manifest_uri, read_json
 from airflow_provider_xcompliance.progress import Progress
 from airflow_provider_xcompliance.spools import require_room, spool_directory, spool_file
-from airflow_provider_xcompliance.storage import Digest, MissingError, StorageError
+from airflow_provider_xcompliance.storage import Digest, StorageError
 
 log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 1 << 20
-_MAX_JSON_BYTES = 16 << 20
 
 #: Twice what 250 bytes for each of 50 million ids take, the most that one job can be given.
 MAX_RESULT_BYTES = 25_000_000_000
@@ -263,11 +262,6 @@ def _record_uri(source: str) -> str:
     return f"{source}.upload.json"
 
 
-def manifest_uri(destination: str) -> str:
-    """Return where the manifest of landed events is."""
-    return f"{destination}.manifest.json"
-
-
 def receipt_of(manifest: dict[str, Any], destination: str, *, created: bool) -> dict[str, Any]:
     """
     Return what is told of landed events.
@@ -344,38 +338,6 @@ def _manifest(job: Job, result: DownloadedResult, digest: Digest, facts: dict[st
         **facts,
         "provider_version": __version__,
     }
-
-
-def land_json(spool: Path, content: dict[str, Any], uri: str, client: Any) -> None:
-    """
-    Land a small JSON document, in the place of an older one.
-
-    :param spool: a local file to write it to first
-    """
-    spool.touch(mode=0o600)
-    spool.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
-    storage.land(spool, storage.digest_of(str(spool)), uri, client, replace=True)
-
-
-def read_json(uri: str, client: Any) -> dict[str, Any] | None:
-    """
-    Read a small JSON document.
-
-    :return: None if there is none, or it is something else
-    :raises StorageError: if it cannot be read
-    """
-    try:
-        with storage.open_source(uri, client) as file:
-            return msgspec.json.decode(file.read(_MAX_JSON_BYTES), type=dict[str, Any])
-    except (MissingError, msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def find_json(uri: str, client: Any) -> dict[str, Any]:
-    """Read a small JSON document; nothing if there is none that can be read, for whatever reason."""
-    with suppress(StorageError):
-        return read_json(uri, client) or {}
-    return {}
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """
 Tables as text: CSV and TSV, with a row of names on top.
 
-A row is what the csv module takes for one when it is strict. Reading, whole blocks are cut into fields at once,
+A row is what the csv module takes for one when it is strict. Reading, blocks are cut into fields at once,
 or field by field if quotes stand in unusual places; rewriting, only rows are looked at that an event meets.
 """
 

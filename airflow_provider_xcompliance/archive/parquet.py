@@ -40,7 +40,7 @@ pc = require("pyarrow.compute", "parquet", "reading Parquet")
 pq = require("pyarrow.parquet", "parquet", "reading Parquet")
 
 _Flags: TypeAlias = "NDArray[np.bool_]"
-_Task: TypeAlias = "tuple[tuple[int, _Edits], Callable[[], _Part]]"
+_Task: TypeAlias = "tuple[tuple[int, _Edits], Callable[[], list[_Part]]]"
 
 _ROWS_AT_ONCE = 1 << 17
 _BYTES_AT_ONCE = 2 << 20
@@ -60,7 +60,7 @@ _ROWS_IN_QUARANTINE = 10_000
 
 # Columns that are encoded ahead of the one that is written, so that no thread waits for a large one.
 _THREADS = min(os.cpu_count() or 1, 4)
-_AHEAD = 12 * _THREADS
+_AHEAD = 2 * _THREADS
 
 # Fields of the footer's structures, as parquet.thrift numbers them.
 _SCHEMA, _ROWS, _GROUPS, _METADATA, _ENCRYPTION = 2, 3, 4, 5, 8
@@ -193,7 +193,9 @@ def rewrite(
         parts = _in_order(pool, plan.tasks(hits))
         for (number, edits), of_group in groupby(parts, key=itemgetter(0)):
             rows = edits.rows(table.groups[number][_GROUP_ROWS])
-            quarantined = out.add(number, rows, (part for _, part in of_group), resorted=bool(edits.scrubbed))
+            quarantined = out.add(
+                number, rows, (part for _, some in of_group for part in some), resorted=bool(edits.scrubbed)
+            )
             apart.add(number, quarantined)
     apart.finish()
     out.finish()
@@ -259,6 +261,19 @@ class _Table:
         """What the footer says of a column of a row group: several if it is nested."""
         chunks: list[Struct] = self.groups[number][_CHUNKS]
         return chunks[self._leaves[column]]
+
+    def portions(self, number: int) -> Iterator[list[int]]:
+        """Columns of a row group that are worth a thread's while together."""
+        columns: list[int] = []
+        size = 0
+        for column in range(len(self.schema)):
+            columns.append(column)
+            size += sum(chunk[_CHUNK][_UNCOMPRESSED] for chunk in self.chunks(number, column))
+            if size > _LARGE_BYTES:
+                yield columns
+                columns, size = [], 0
+        if columns:
+            yield columns
 
     def copied(self, number: int, column: int) -> list[_Chunk]:
         """A column of a row group as it is."""
@@ -389,8 +404,8 @@ class _Plan:
             last = first + group[_GROUP_ROWS]
             rows = hits[np.searchsorted(hits, first) : np.searchsorted(hits, last)] - first
             edits = self._edits(number, group[_GROUP_ROWS], rows) if len(rows) else _Edits()
-            for column in range(len(self._table.schema)):
-                yield (number, edits), partial(_part, self._table, number, edits, column)
+            for columns in self._table.portions(number):
+                yield (number, edits), partial(_parts, self._table, number, edits, columns)
             first = last
 
     def _edits(self, number: int, length: int, rows: NDArray[np.int64]) -> _Edits:
@@ -444,6 +459,10 @@ def _flags(length: int, rows: Any) -> _Flags:
     return flags
 
 
+def _parts(table: _Table, number: int, edits: _Edits, columns: Iterable[int]) -> list[_Part]:
+    return [_part(table, number, edits, column) for column in columns]
+
+
 def _part(table: _Table, number: int, edits: _Edits, column: int) -> _Part:
     """What becomes of a column of a row group."""
     if not edits.concern(column):
@@ -473,9 +492,11 @@ def _emptied(values: Any, flags: _Flags) -> Any:
     return values.take(pa.array(np.arange(len(values)), mask=flags))
 
 
-def _in_order(pool: ThreadPoolExecutor, tasks: Iterable[_Task]) -> Iterator[tuple[tuple[int, _Edits], _Part]]:
+def _in_order(
+    pool: ThreadPoolExecutor, tasks: Iterable[_Task]
+) -> Iterator[tuple[tuple[int, _Edits], list[_Part]]]:
     """Do the tasks side by side, some ahead, and hand out what they return in their order."""
-    waiting: deque[tuple[tuple[int, _Edits], Future[_Part]]] = deque()
+    waiting: deque[tuple[tuple[int, _Edits], Future[list[_Part]]]] = deque()
     try:
         for key, task in tasks:
             waiting.append((key, pool.submit(task)))

@@ -1,57 +1,56 @@
 """
 What one JSON record of an archive holds, and what is done to it: exact, one line at a time.
 
-A line is a post or a user as either version of the API gives them, or a page: an answer of version 2 that has
-many of them. What it means is what ``json.loads`` says. What has to go is then cut out of the text, so that
-the rest stays byte for byte.
+A line is a post or a user as either version of the API gives them, a page: an answer of version 2 that has
+many of them, or a notice of a stream, which holds nothing. What it means is what ``json.loads`` says. What
+has to go is then cut out of the text, so that the rest stays byte for byte.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
 from operator import attrgetter
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from airflow_provider_xcompliance.archive.cuts import JsonPath, values, without
 from airflow_provider_xcompliance.archive.events import Effect
 from airflow_provider_xcompliance.archive.ids import MAX_ID, MAX_SHOWN, is_id
-
-# How to get to a value: names of members and numbers of items. And to several: a tree that ends in None.
-_Path: TypeAlias = tuple[str | int, ...]
-_Plan: TypeAlias = "dict[str | int, _Plan | None]"
-_NO_PLAN: _Plan = {}
 
 # Members of a post that hold users, those of them that hold its author, and members that hold posts.
 _USERS = ("user", "author", "in_reply_to_user")
 _AUTHORS = ("user", "author")
 _RETWEETED_STATUS = "retweeted_status"
 _POSTS = (_RETWEETED_STATUS, "quoted_status")
-# In version 2, posts that a post refers to: the type of one that it retweets, and what is no content.
+# Members of a user that hold posts.
+_POSTS_OF_USER = ("status", "pinned_tweet")
+# In version 2, posts that a post refers to, the type of one that it retweets, and users that it mentions.
 _REFERENCES = "referenced_tweets"
 _RETWEETED = "retweeted"
+_ENTITIES, _MENTIONS = "entities", "mentions"
+# Their members that are no content.
 _REFERENCE = frozenset({"type", "id"})
+_MENTION = frozenset({"start", "end", "username", "id", "tag"})
+_BARE: dict[JsonPath, frozenset[str]] = {(_REFERENCES,): _REFERENCE, (_MENTIONS,): _MENTION}
 
 # What users have and posts have not, and the other way round.
 _OF_USERS = {"username", "screen_name"}
 _OF_POSTS = {"text", "full_text", "author_id", "user"}
 
+# What streams of version 1.1 say between posts, and what may come along with it.
+_NOTICES = frozenset(
+    ("delete", "scrub_geo", "limit", "status_withheld", "user_withheld", "disconnect", "warning", "control")
+)
+_OF_NOTICES = {"timestamp_ms"}
+
 _TOO_DEEP = "nested too deeply"
 
-# What json.loads takes for white space. Members begin with their name, and items with their value; both after
-# a comma, if they are not the first.
-_BLANKS = r"[ \t\n\r]*+"
-_PARTS = {
-    "{": re.compile(rf'{_BLANKS},?{_BLANKS}("(?:[^"\\]++|\\.)*+"){_BLANKS}:{_BLANKS}'),
-    "[": re.compile(rf"{_BLANKS},?{_BLANKS}()(?!\])"),
-}
-_COMMA = re.compile(rf"{_BLANKS},{_BLANKS}")
-_CLOSING = {"{": "}", "[": "]"}
-_value_at = json.JSONDecoder().raw_decode
+# Text that is no UTF-8 stays as it is too, and saves no record.
+_ERRORS = "surrogateescape"
 
 
 class BadRecordError(ValueError):
@@ -215,54 +214,51 @@ class _Rules(NamedTuple):
 
 
 @dataclass
-class _User:
-    location: ClassVar = ("location", "profile_location", "derived")
-    inside: ClassVar[list[_Thing]] = []
+class _Object:
+    """
+    A user or a post.
+
+    :param inside: users and posts that are embedded
+    """
 
     id: int
-    path: _Path
+    path: JsonPath
     value: dict[str, Any]
+    inside: list[_Thing]
+
+    @property
+    def content(self) -> list[JsonPath]:
+        bare = _BARE.get(self.path[-2:-1])
+        return (
+            [self.path] if bare is None else [(*self.path, name) for name in self.value if name not in bare]
+        )
+
+
+@dataclass
+class _User(_Object):
+    location: ClassVar = ("location", "profile_location", "derived")
 
     @property
     def people(self) -> list[int]:
         return [self.id]
-
-    @property
-    def content(self) -> list[_Path]:
-        return [self.path]
 
     def decision(self, rules: _Rules) -> Decision:
         return rules.of_user(self.id)
 
 
 @dataclass
-class _Post:
+class _Post(_Object):
     """
     A post, or one that is retweeted and stands elsewhere.
 
     :param people: its authors
-    :param inside: users and posts that are embedded
-    :param retweeted: those of them that it is a pure retweet of
+    :param retweeted: embedded posts that it is a pure retweet of
     """
 
     location: ClassVar = ("geo", "coordinates", "place")
 
-    id: int
-    path: _Path
-    value: dict[str, Any]
     people: list[int]
-    inside: list[_Thing]
     retweeted: list[_Post]
-
-    @property
-    def is_reference(self) -> bool:
-        return self.path[-2:-1] == (_REFERENCES,)
-
-    @property
-    def content(self) -> list[_Path]:
-        if self.is_reference:
-            return [(*self.path, name) for name in self.value if name not in _REFERENCE]
-        return [self.path]
 
     def decision(self, rules: _Rules) -> Decision:
         decisions = [rules.of_post(self.id), *map(rules.of_user, self.people)]
@@ -274,6 +270,7 @@ class _Post:
 
 
 _Thing: TypeAlias = _User | _Post
+_T = TypeVar("_T", _User, _Post)
 
 
 @dataclass
@@ -297,12 +294,10 @@ class _Content:
 
 def _parsed(line: bytes) -> tuple[str, Any]:
     try:
-        text = line.decode()
+        text = line.decode(errors=_ERRORS)
         return text, json.loads(text)
     except json.JSONDecodeError as error:
         raise BadRecordError(f"not JSON: {error.msg} (character {error.pos + 1:,})") from None
-    except UnicodeDecodeError as error:
-        raise BadRecordError(f"not UTF-8: {error.reason} (byte {error.start + 1:,})") from None
     except ValueError:
         raise BadRecordError("a number has too many digits") from None
 
@@ -310,7 +305,14 @@ def _parsed(line: bytes) -> tuple[str, Any]:
 def _read(value: Any, shape: str | None) -> _Content:
     if not isinstance(value, dict):
         raise BadRecordError("not a JSON object")
+    if _is_notice(value):
+        return _Content([])
     return _page(value, shape) if _is_page(value) else _Content([_record(value, (), shape)])
+
+
+def _is_notice(value: dict[str, Any]) -> bool:
+    names = value.keys() - _OF_NOTICES
+    return len(names) == 1 and names <= _NOTICES
 
 
 def _is_page(value: dict[str, Any]) -> bool:
@@ -327,21 +329,23 @@ def _page(page: dict[str, Any], shape: str | None) -> _Content:
     for name, kind in (("tweets", "posts"), ("users", "users")):
         items = _numbered(content.includes.get(name), ("includes", name))
         content.included += [_record(item, path, kind) for path, item in items]
-    _introduce_authors([thing for thing in content.things if isinstance(thing, _Post)])
+    _introduce_authors(content.things)
     return content
 
 
-def _introduce_authors(posts: list[_Post]) -> None:
+def _introduce_authors(things: list[_Thing]) -> None:
     # Of a post that is retweeted by its id alone, the page tells elsewhere who wrote it.
     authors = defaultdict[int, list[int]](list)
-    for post in posts:
-        authors[post.id] += post.people
-    for repeated in chain.from_iterable(post.retweeted for post in posts):
+    for post in things:
+        if isinstance(post, _Post):
+            authors[post.id] += post.people
+    everything = chain.from_iterable(map(_with_all_inside, things))
+    for repeated in chain.from_iterable(post.retweeted for post in everything if isinstance(post, _Post)):
         if repeated.value.keys() <= _REFERENCE:
             repeated.people = [*dict.fromkeys(authors[repeated.id])]
 
 
-def _record(value: Any, path: _Path, shape: str | None) -> _Thing:
+def _record(value: Any, path: JsonPath, shape: str | None) -> _Thing:
     thing = _READERS[shape or _look(value)](value, path)
     if thing is None:
         place = f"{'/'.join(map(str, path))} has " if path else ""
@@ -354,45 +358,72 @@ def _look(value: Any) -> str:
     return "users" if is_user else "posts"
 
 
-def _user(value: Any, path: _Path) -> _User | None:
-    number = _id_of(value)
-    return None if number is None else _User(number, path, value)
-
-
-def _post(value: Any, path: _Path) -> _Post | None:
+def _user(value: Any, path: JsonPath) -> _User | None:
     number = _id_of(value)
     if number is None:
         return None
-    users = [user for name in _USERS if name in value and (user := _user(value[name], (*path, name)))]
-    posts = [post for name in _POSTS if name in value and (post := _post(value[name], (*path, name)))]
-    references = _numbered(value.get(_REFERENCES), (*path, _REFERENCES))
-    posts += [post for place, item in references if _is_held(item) and (post := _post(item, place))]
+    posts = _found(_post, _members(value, path, _POSTS_OF_USER))
+    for post in posts:
+        # It is the user's own, which is why it seldom says so.
+        post.people = post.people or [number]
+    return _User(id=number, path=path, value=value, inside=[*posts])
+
+
+def _post(value: Any, path: JsonPath) -> _Post | None:
+    number = _id_of(value)
+    if number is None:
+        return None
+    users = _found(_user, _members(value, path, _USERS))
+    mentioned = _found(_user, _profiles(value.get(_ENTITIES), (*path, _ENTITIES)))
+    posts = _found(_post, _members(value, path, _POSTS))
+    posts += _found(_post, _references(value, path))
     authors = [_number(value.get("author_id")), *(user.id for user in users if user.path[-1] in _AUTHORS)]
     return _Post(
         id=number,
         path=path,
         value=value,
         people=[*dict.fromkeys(author for author in authors if author is not None)],
-        inside=[*users, *posts],
+        inside=[*users, *mentioned, *posts],
         retweeted=[post for post in posts if _is_retweeted(post)],
     )
 
 
-_READERS: dict[str, Callable[[Any, _Path], _Thing | None]] = {"posts": _post, "users": _user}
+_READERS: dict[str, Callable[[Any, JsonPath], _Thing | None]] = {"posts": _post, "users": _user}
 
 
-def _is_held(reference: Any) -> bool:
-    # A retweet goes with what it repeats, so that is held even if it is only an id.
-    return isinstance(reference, dict) and (
-        reference.get("type") == _RETWEETED or not reference.keys() <= _REFERENCE
-    )
+def _found(read: Callable[[Any, JsonPath], _T | None], items: Iterable[tuple[JsonPath, Any]]) -> list[_T]:
+    return [thing for path, item in items if (thing := read(item, path))]
+
+
+def _members(value: dict[str, Any], path: JsonPath, names: Iterable[str]) -> Iterator[tuple[JsonPath, Any]]:
+    return (((*path, name), value[name]) for name in names if name in value)
+
+
+def _profiles(entities: Any, path: JsonPath) -> Iterator[tuple[JsonPath, Any]]:
+    for place, item in _listed(entities, path, _MENTIONS):
+        if not item.keys() <= _MENTION:
+            yield place, item
+
+
+def _references(post: dict[str, Any], path: JsonPath) -> Iterator[tuple[JsonPath, Any]]:
+    for place, item in _listed(post, path, _REFERENCES):
+        # A retweet goes with what it repeats, so that is held even if it is only an id.
+        if item.get("type") == _RETWEETED or not item.keys() <= _REFERENCE:
+            yield place, item
 
 
 def _is_retweeted(post: _Post) -> bool:
-    return post.value.get("type") == _RETWEETED if post.is_reference else post.path[-1] == _RETWEETED_STATUS
+    if post.path[-1] == _RETWEETED_STATUS:
+        return True
+    return post.path[-2:-1] == (_REFERENCES,) and post.value.get("type") == _RETWEETED
 
 
-def _numbered(items: Any, path: _Path) -> Iterator[tuple[_Path, Any]]:
+def _listed(value: Any, path: JsonPath, name: str) -> Iterator[tuple[JsonPath, dict[str, Any]]]:
+    items = value.get(name) if isinstance(value, dict) else None
+    return ((place, item) for place, item in _numbered(items, (*path, name)) if isinstance(item, dict))
+
+
+def _numbered(items: Any, path: JsonPath) -> Iterator[tuple[JsonPath, Any]]:
     if isinstance(items, list):
         for number, item in enumerate(items):
             yield (*path, number), item
@@ -422,7 +453,7 @@ def _with_all_inside(thing: _Thing) -> Iterator[_Thing]:
 class _Edits:
     """What goes of a record, or of what comes along in a page."""
 
-    paths: list[_Path] = field(default_factory=list)
+    paths: list[JsonPath] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     scrubbed: bool = False
     stripped: bool = False
@@ -441,7 +472,7 @@ class _Edits:
         for inner in thing.inside:
             self.collect(inner, rules)
 
-    def _add(self, paths: list[_Path], kind: str) -> None:
+    def _add(self, paths: list[JsonPath], kind: str) -> None:
         if paths:
             self.paths += paths
             self.kinds[kind] += 1
@@ -470,20 +501,20 @@ def _redacted(text: str, content: _Content, rules: _Rules) -> Redacted:
         return Redacted(None, quarantined, counts)
     staying = fates[Effect.NOTHING] + fates[Effect.SCRUB_LOCATION]
     paths = gone + _edited(staying, content.included, rules, counts) + _orphans(content, rules)
-    return Redacted(_without(text, paths).encode(), quarantined, counts)
+    return Redacted(without(text, paths).encode(errors=_ERRORS), quarantined, counts)
 
 
 def _quarantined(text: str, records: list[_Thing], rules: _Rules, counts: Counts) -> list[bytes]:
     lines = []
-    for record, body in zip(records, _bodies(text, records), strict=True):
+    for record, body in zip(records, values(text, [record.path for record in records]), strict=True):
         edits = _edits([record], rules)
         counts.kinds.update(edits.kinds)
-        rest = _without(body, [path[len(record.path) :] for path in edits.paths])
-        lines.append((f'{{"data":[{rest}]}}' if record.path else rest).encode())
+        rest = without(body, [path[len(record.path) :] for path in edits.paths])
+        lines.append((f'{{"data":[{rest}]}}' if record.path else rest).encode(errors=_ERRORS))
     return lines
 
 
-def _edited(records: list[_Thing], included: list[_Thing], rules: _Rules, counts: Counts) -> list[_Path]:
+def _edited(records: list[_Thing], included: list[_Thing], rules: _Rules, counts: Counts) -> list[JsonPath]:
     own = [_edits([record], rules) for record in records]
     shared = _edits(included, rules)
     # What comes along belongs to no single record: it counts where no record lost something itself.
@@ -518,9 +549,9 @@ _SHARED = (
 
 
 # What was lost, and is used by nothing that stays: content of what went, and a location of what was scrubbed.
-def _orphans(content: _Content, rules: _Rules) -> list[_Path]:
+def _orphans(content: _Content, rules: _Rules) -> list[JsonPath]:
     posts = [(thing, thing.decision(rules).effect) for thing in content.things if isinstance(thing, _Post)]
-    paths: list[_Path] = []
+    paths: list[JsonPath] = []
     for shared in _SHARED if content.includes else ():
         lost, used = set[str](), set[str]()
         for post, effect in posts:
@@ -534,89 +565,3 @@ def _referred(value: Any, members: Iterable[str]) -> set[str]:
     for name in members:
         value = value.get(name) if isinstance(value, dict) else None
     return {key for key in (value if isinstance(value, list) else [value]) if isinstance(key, str)}
-
-
-class _Cut(NamedTuple):
-    """
-    A member or an item that goes.
-
-    :param start: where the cut begins
-    :param end: where it ends; it takes one comma along
-    :param value: where the value alone begins
-    :param value_end: where the value ends
-    """
-
-    start: int
-    end: int
-    value: int
-    value_end: int
-
-
-def _without(text: str, paths: list[_Path]) -> str:
-    kept, at = [], 0
-    for cut in _cuts(text, paths):
-        kept.append(text[at : cut.start])
-        at = cut.end
-    return "".join([*kept, text[at:]])
-
-
-def _bodies(text: str, records: list[_Thing]) -> list[str]:
-    paths = [record.path for record in records]
-    if () in paths:
-        return [text]
-    # Of several members "data", the last is the one that was read.
-    last = _cuts(text, paths)[-len(paths) :]
-    return [text[cut.value : cut.value_end] for cut in last]
-
-
-def _cuts(text: str, paths: list[_Path]) -> list[_Cut]:
-    cuts: list[_Cut] = []
-    if paths:
-        _scan(text, text.index("{"), _plan(paths), cuts)
-    return sorted(cuts)
-
-
-def _plan(paths: Iterable[_Path]) -> _Plan:
-    branches = defaultdict[str | int, list[_Path]](list)
-    for key, *rest in paths:
-        branches[key].append(tuple(rest))
-    return {key: None if () in rests else _plan(rests) for key, rests in branches.items()}
-
-
-def _scan(text: str, at: int, plan: _Plan, cuts: list[_Cut]) -> int:
-    """Add the cuts that the plan asks for in the value at a place, and return where the value ends."""
-    pattern = _PARTS.get(text[at])
-    if not pattern:
-        return _value_at(text, at)[1]
-    # Of members with one name, the last counts: its cuts replace those inside the others.
-    inner: dict[str | int, list[_Cut]] = {}
-    number, stays, end = 0, False, at + 1
-    while found := pattern.match(text, end):
-        before, value = end, found.end()
-        key = _key(found[1], number)
-        deeper = plan.get(key, _NO_PLAN)
-        if deeper:
-            inner[key] = []
-            end = _scan(text, value, deeper, inner[key])
-        else:
-            end = _value_at(text, value)[1]
-        if deeper is None:
-            cuts.append(_cut(text, before if stays else None, found.start(1), value, end))
-        stays |= deeper is not None
-        number += 1
-    cuts += chain.from_iterable(inner.values())
-    return text.index(_CLOSING[text[at]], end) + 1
-
-
-def _key(name: str, number: int) -> str | int:
-    if "\\" in name:
-        return str(json.loads(name))
-    return name[1:-1] if name else number
-
-
-def _cut(text: str, before: int | None, start: int, value: int, end: int) -> _Cut:
-    # It takes the comma in front along, or the one behind as long as nothing before it stays.
-    if before is not None:
-        return _Cut(before, end, value, end)
-    comma = _COMMA.match(text, end)
-    return _Cut(start, comma.end() if comma else end, value, end)

@@ -94,6 +94,19 @@ class SortedIds:
             ids.sort()
             yield unique_in_place(ids)
 
+    def merge(self) -> None:
+        """Put together what is on disk, so that going through it again and again takes less."""
+        if self._length:
+            self._end_run()
+        if len(self._runs) < 2:
+            return
+        path = self._directory / "ids"
+        with path.open("wb") as file:
+            length = sum(file.write(ids.data) // ids.itemsize for ids in self)
+        for run in self._runs:
+            run.path.unlink()
+        self._runs = [_Run(path, length)]
+
     def _end_run(self) -> None:
         ids = self._run[: self._length]
         ids.sort()

@@ -7,13 +7,12 @@ line another meaning, so that decoding fails there, and the next type is tried.
 
 from __future__ import annotations
 
-import re
-from codecs import utf_8_decode
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -28,17 +27,12 @@ if TYPE_CHECKING:
 else:
     np = require("numpy", "archive", "reading archives")
 
+_T = TypeVar("_T")
+
 _ZERO, _NINE = b"09"
-_MAX_DIGITS = 19
-# Nineteen digits that begin with 9 may exceed the largest id; and 0 is hardly ever one.
-_IDS = re.compile(r"(?:(?:[1-8][0-9]{0,18}|9[0-9]{0,17})\n)*+")
 
 # Where recursion comes to its end is not for the decoder to say.
 _MAX_LEVELS = 10
-
-_NOT_ASCII = np.uint64(0x8080808080808080)
-# The decoded text of so much fits into memory that is at hand.
-_UTF8_BYTES = 1 << 15
 
 # json.loads refuses numbers of more than 4,300 digits, of which each sample shows one.
 _SAMPLE_STRIDE, _SAMPLES_IN_NUMBER = 512, 8
@@ -87,7 +81,7 @@ class TypedReader:
         :param lines: how many there are, without empty ones
         :raises UncommonError: if they have to be looked at one by one
         """
-        if not _is_utf8(content) or _has_long_number(content):
+        if _has_long_number(content):
             raise UncommonError
         for place, each in enumerate(self._types):
             try:
@@ -99,28 +93,8 @@ class TypedReader:
         raise UncommonError
 
 
-# ValueError: text that is no UTF-8, and numbers that are too long for int().
+# ValueError: ids that are no UTF-8, and numbers that are too long for int().
 _UNCOMMON = (msgspec.MsgspecError, RecursionError, ValueError)
-
-
-def _is_utf8(content: memoryview) -> bool:
-    # The decoder does not look into what no member asks for.
-    aligned = len(content) // 8 * 8
-    words = np.frombuffer(content[:aligned], np.uint64)
-    if not (np.bitwise_or.reduce(words) & _NOT_ASCII) and content[aligned:].tobytes().isascii():
-        return True
-    # Words with other than ASCII, and the one behind each, so that what is cut by it stays cut.
-    others = (words & _NOT_ASCII) != 0
-    others[1:] |= others[:-1]
-    text = words[np.flatnonzero(others)].tobytes() + content[aligned:]
-    at = 0
-    try:
-        while at < len(text):
-            end = at + _UTF8_BYTES
-            at += utf_8_decode(text[at:end], "strict", end >= len(text))[1]
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _has_long_number(content: memoryview) -> bool:
@@ -133,14 +107,12 @@ class _Ids:
     """Ids as lines hold them, and of each the number of the line."""
 
     def __init__(self) -> None:
-        self._ids: list[str | int | None] = []
+        self._ids: list[Any] = []
         self._lines: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
 
-    def add(self, ids: list[str | int | None], lines: Sequence[int]) -> None:
-        if ids:
-            self._ids += ids
-            as_array = np.arange(len(lines)) if isinstance(lines, range) else np.array(lines)
-            self._lines.append(as_array)
+    def add(self, ids: list[Any], lines: Sequence[int]) -> None:
+        self._ids += ids
+        self._lines.append(np.fromiter(lines, np.int64, len(lines)))
 
     @property
     def lines(self) -> NDArray[np.int64]:
@@ -148,15 +120,10 @@ class _Ids:
 
     @property
     def numbers(self) -> NDArray[np.int64]:
-        ids = self._ids
         try:
-            lines = "\n".join([*ids, ""])  # type: ignore[list-item]
-        except TypeError:
-            lines = "\n".join([*map(str, ids), ""])
-        if not _IDS.fullmatch(lines) or lines.count("\n") != len(ids):
-            raise UncommonError
-        numbers: NDArray[np.int64] = np.fromstring(lines, np.int64, sep="\n")
-        return numbers
+            return np.array(array("q", self._ids))
+        except (TypeError, OverflowError):
+            raise UncommonError from None
 
 
 class _Found:
@@ -205,16 +172,16 @@ class _Look(NamedTuple):
     references: Callable[[_Found, list[Any], Sequence[int], int], None] = _no_references
 
 
-# Text that may be an id, and what fails whatever text there is: the member must not be there.
-_Id = Annotated[str, Meta(min_length=1, max_length=_MAX_DIGITS)]
-_Number = _Id | Annotated[int, Meta(ge=1)]
+# Numbers, as text or not; one with a point or an exponent is a float, and no id. 0 is hardly ever one.
+_Id = Annotated[int, Meta(ge=1)] | float
+# What fails whatever text there is: the member must not be there.
 _Absent = Annotated[str, Meta(min_length=1, max_length=0)]
 _NoContainer = str | int | float | bool | None
 
 
 class _User(Struct, gc=False):
     id_str: _Id | None = None
-    id: _Number | None = None
+    id: _Id | None = None
 
 
 class _UserV1(Struct, gc=False):
@@ -223,7 +190,7 @@ class _UserV1(Struct, gc=False):
 
 class _Reference(Struct, gc=False, forbid_unknown_fields=True):
     type: str | None = None
-    id: _Number | None = None
+    id: _Id | None = None
 
 
 class _PostV2(Struct, gc=False):
@@ -263,8 +230,8 @@ class _Post(Struct, gc=False):
     """A post with all that any has."""
 
     id_str: _Id | None = None
-    id: _Number | None = None
-    author_id: _Number | None = None
+    id: _Id | None = None
+    author_id: _Id | None = None
     user: _User | None = None
     author: _User | None = None
     in_reply_to_user: _User | None = None
@@ -284,7 +251,7 @@ class _Profile(Struct, gc=False):
     """A user, by the look."""
 
     id_str: _Id | None = None
-    id: _Number | None = None
+    id: _Id | None = None
     username: str | None = None
     screen_name: str | None = None
     text: _Absent = ""
@@ -326,13 +293,17 @@ class _AnyProfilePage(Struct, gc=False):
     id: _Absent = ""
 
 
-def _id_of(value: Any) -> str | int | None:
-    found: str | int | None = value.id_str or value.id
-    return found
+def _id_of(value: Any) -> Any:
+    return value.id_str or value.id
 
 
-_reference = msgspec.json.Decoder(_Reference)
-_whole_reference = msgspec.json.Decoder(_WholeReference)
+def _decoder(type_: type[_T]) -> msgspec.json.Decoder[_T]:
+    # Not strict: text may be a number.
+    return msgspec.json.Decoder(type_, strict=False)
+
+
+_reference = _decoder(_Reference)
+_whole_reference = _decoder(_WholeReference)
 
 
 def _add_references(found: _Found, posts: list[Any], lines: Sequence[int], _: int) -> None:
@@ -434,8 +405,9 @@ class _Type(NamedTuple):
 def _add_own_posts(look: _Look, found: _Found, posts: list[Any], lines: Sequence[int]) -> None:
     _add_posts(found, posts, lines, look)
     found.records += len(posts)
-    authors = zip(*(map(member, posts) for member in (*look.author_ids, *look.authors)), strict=True)
-    found.authorless += [*map(any, authors)].count(False)
+    authors = [[*map(member, posts)] for member in (*look.author_ids, *look.authors)]
+    if not any(map(all, authors)):
+        found.authorless += [*map(any, zip(*authors, strict=True))].count(False)
 
 
 def _add_own_users(found: _Found, users: list[Any], lines: Sequence[int]) -> None:
@@ -471,22 +443,22 @@ def _flat(items: list[list[Any]], lines: Sequence[int]) -> tuple[list[Any], list
 
 _add_any_posts = partial(_add_own_posts, _ANY)
 _POSTS = (
-    _Type(msgspec.json.Decoder(_PostV2), partial(_add_own_posts, _V2)),
-    _Type(msgspec.json.Decoder(_PostV1), partial(_add_own_posts, _V1)),
-    _Type(msgspec.json.Decoder(_Post), _add_any_posts),
-    _Type(msgspec.json.Decoder(_PostPage), partial(_add_pages, _add_any_posts)),
+    _Type(_decoder(_PostV2), partial(_add_own_posts, _V2)),
+    _Type(_decoder(_PostV1), partial(_add_own_posts, _V1)),
+    _Type(_decoder(_Post), _add_any_posts),
+    _Type(_decoder(_PostPage), partial(_add_pages, _add_any_posts)),
 )
 
 #: What lines may be, if all that is told of them is this.
 _TYPES: Mapping[str | None, tuple[_Type, ...]] = {
     None: (
         *_POSTS,
-        _Type(msgspec.json.Decoder(_Profile), _add_profiles),
-        _Type(msgspec.json.Decoder(_ProfilePage), partial(_add_pages, _add_profiles)),
+        _Type(_decoder(_Profile), _add_profiles),
+        _Type(_decoder(_ProfilePage), partial(_add_pages, _add_profiles)),
     ),
     "posts": _POSTS,
     "users": (
-        _Type(msgspec.json.Decoder(_AnyProfile), _add_own_users),
-        _Type(msgspec.json.Decoder(_AnyProfilePage), partial(_add_pages, _add_own_users)),
+        _Type(_decoder(_AnyProfile), _add_own_users),
+        _Type(_decoder(_AnyProfilePage), partial(_add_pages, _add_own_users)),
     ),
 }
