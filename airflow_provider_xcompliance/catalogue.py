@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from airflow_provider_xcompliance.archive.compression import plain_reader
 from airflow_provider_xcompliance.archive.formats import Columns, Format, format_of, module_of
 from airflow_provider_xcompliance.archive.index import FileIndex, IndexWriter, InvalidIndexError
 from airflow_provider_xcompliance.progress import Progress
-from airflow_provider_xcompliance.spools import require_room, spool_file
+from airflow_provider_xcompliance.spools import require_room
 from airflow_provider_xcompliance.storage import ChangedError, MissingError
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ log = logging.getLogger(__name__)
 #: The folder of what belongs to an archive, beside its files.
 STATE_FOLDER = "_xcompliance"
 
-_BLOCK_BYTES = 1 << 20
 _WILDCARDS = re.compile(r"[*?\[]")
 _KEY_CHARACTERS = 16
 
@@ -146,13 +144,12 @@ class Archive:
 
         :raises ChangedError: if another version is there
         """
-        with self.open_raw(file) as raw:
-            if file.format.kind == "parquet":
-                with _local_copy(raw, file, directory) as copy:
-                    yield copy
-            else:
-                with plain_reader(raw, file.format.compression) as plain:
-                    yield plain
+        if file.format.kind == "parquet":
+            with self._local_copy(file, directory) as copy:
+                yield copy
+        else:
+            with self.open_raw(file) as raw, plain_reader(raw, file.format.compression) as plain:
+                yield plain
 
     def index(self, file: ArchiveFile, directory: Path) -> tuple[FileIndex, ArchiveFile]:
         """
@@ -218,14 +215,27 @@ class Archive:
             return uri.removeprefix(self.root)
         return storage.display(uri).replace("://", "/").lstrip("/")
 
+    @contextmanager
+    def _local_copy(self, file: ArchiveFile, directory: Path) -> Iterator[Any]:
+        require_room(directory, file.bytes)
+        path = directory / "copy"
+        try:
+            storage.fetch(file.uri, path, self.client_of(file.uri), file.version)
+            with path.open("rb") as copy:
+                yield copy
+        finally:
+            path.unlink(missing_ok=True)
+
     def _index_uri(self, file: ArchiveFile) -> str:
         return self.state_uri("index", f"{file.name}.{file.key}.zip")
 
     def _find_index(self, file: ArchiveFile, path: Path) -> FileIndex | None:
+        uri = self._index_uri(file)
+        local = storage.local_file(uri)
         try:
-            with storage.open_source(self._index_uri(file), self.state_client) as source:
-                _copy(source, path)
-            return FileIndex(path)
+            if not local:
+                storage.fetch(uri, path, self.state_client)
+            return FileIndex(local or path)
         except (MissingError, InvalidIndexError):
             return None
 
@@ -254,20 +264,3 @@ def root_of(sources: Sequence[str]) -> str:
 
 def _match(rules: Mapping[str, Any], name: str) -> Any:
     return next((value for pattern, value in rules.items() if fnmatchcase(name, pattern)), None)
-
-
-@contextmanager
-def _local_copy(raw: Any, file: ArchiveFile, directory: Path) -> Iterator[Any]:
-    require_room(directory, file.bytes)
-    path = spool_file(directory, "copy")
-    try:
-        _copy(raw, path)
-        with path.open("rb") as copy:
-            yield copy
-    finally:
-        path.unlink()
-
-
-def _copy(source: Any, path: Path) -> None:
-    with path.open("wb") as copy:
-        shutil.copyfileobj(source, copy, _BLOCK_BYTES)

@@ -155,8 +155,8 @@ def plan(archive: Archive, night: Night, max_groups: int = MAX_GROUPS) -> list[s
     groups = _balanced(files, max_groups)
     uris = [archive.state_uri("plans", night.key, f"{number:04}.json") for number in range(len(groups))]
     with spool_directory() as directory:
-        for number, (uri, files) in enumerate(zip(uris, groups, strict=True)):
-            land_json(directory / f"plan-{number}", {"files": files}, uri, archive.state_client)
+        for number, (uri, group) in enumerate(zip(uris, groups, strict=True)):
+            land_json(directory / f"plan-{number}", {"files": group}, uri, archive.state_client)
     return uris
 
 

@@ -8,7 +8,6 @@ Whoever is killed leaves each file as it was, or as it should be.
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -39,7 +38,6 @@ log = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 5.0
 _MAX_SHOWN = 10
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass
@@ -217,7 +215,8 @@ class Redaction:
                 if len(hits):
                     self._redact(file, hits, outcome, spool)
                 else:
-                    _copy(self.archive, file, spool)
+                    require_room(directory, file.bytes)
+                    storage.fetch(file.uri, spool, self.archive.client_of(file.uri), file.version)
                 if is_copied:
                     self._land_copy(file, spool, outcome)
         return file, outcome
@@ -333,12 +332,6 @@ def _read_manifest(uri: str, client: Any) -> _Manifest | None:
         # The hook is for what is counted.
         return msgspec.convert(find_json(uri, client), _Manifest, dec_hook=lambda kind, value: kind(value))
     return None
-
-
-def _copy(archive: Archive, file: ArchiveFile, spool: Path) -> None:
-    require_room(spool.parent, file.bytes)
-    with archive.open_raw(file) as source, spool.open("wb") as to:
-        shutil.copyfileobj(source, to, _BLOCK_BYTES)
 
 
 def _is_change(counts: Counts) -> bool:

@@ -6,7 +6,7 @@ smart_open reads every scheme that it knows. All else is on local files, ``s3://
 store's library, or else from that library's own defaults.
 """
 
-from airflow_provider_xcompliance.storage.addresses import display
+from airflow_provider_xcompliance.storage.addresses import display, local_file
 from airflow_provider_xcompliance.storage.errors import (
     AddressError,
     ChangedError,
@@ -35,6 +35,7 @@ __all__ = [
     "fetch",
     "find",
     "land",
+    "local_file",
     "old_versions",
     "open_source",
     "purge_old_versions",

@@ -43,6 +43,11 @@ def local_path(uri: str) -> Path:
     return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - pathlib fails at ~name of no user
 
 
+def local_file(uri: str) -> Path | None:
+    """Return the file that an address names if it is on this machine."""
+    return local_path(uri) if scheme_of(uri) in ("", "file") else None
+
+
 def object_name(uri: str) -> tuple[str, str]:
     """
     Return the bucket (or container) and the key (or blob) that a store's URI names.
