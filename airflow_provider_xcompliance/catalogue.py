@@ -236,7 +236,7 @@ class Archive:
             if not local:
                 storage.fetch(uri, path, self.state_client)
             return FileIndex(local or path)
-        except (MissingError, InvalidIndexError):
+        except (FileNotFoundError, MissingError, InvalidIndexError):
             return None
 
     def _make_index(self, file: ArchiveFile, path: Path) -> FileIndex:

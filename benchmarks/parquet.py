@@ -1,4 +1,4 @@
-"""One in a hundred rows of a Parquet file goes by its id: ours beside polars and duckdb, in time and memory."""
+"""One in a hundred rows of Parquet goes by its id: ours beside polars and duckdb, in time and memory."""
 
 from __future__ import annotations
 

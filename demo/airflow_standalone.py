@@ -137,10 +137,15 @@ class Standalone:
         """The SQLite file."""
         return self.home / "airflow.db"
 
-    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> Path:
-        """Return the log file of one try."""
-        task = f"dag_id={dag_id}/run_id={run_id}/task_id={task_id}"
-        return self.home / "logs" / task / f"attempt={try_number}.log"
+    def task_log(self, dag_id: str, run_id: str, task_id: str, map_index: int, try_number: int) -> Path:
+        """
+        Return the log file of one try.
+
+        :param map_index: -1 for a task that is not mapped
+        """
+        task = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+        mapped = task if map_index < 0 else task / f"map_index={map_index}"
+        return mapped / f"attempt={try_number}.log"
 
 
 @contextmanager

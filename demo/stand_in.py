@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -31,18 +32,26 @@ class StandIn:
         """Return every upload and download URL that it has handed out so far."""
         return [url for job_type in JOB_TYPES for url in self._issued_urls(job_type)]
 
+    def set_processing_seconds(self, seconds: float) -> None:
+        """Say how long it works on each job that gets its ids from now on."""
+        self._call("POST", "/_emulator/config", json={"processing_seconds": seconds})
+
     def _issued_urls(self, job_type: str) -> list[str]:
         names = ("upload_url", "download_url")
+        jobs = self._call(
+            "GET",
+            "/2/compliance/jobs",
+            params={"type": job_type, "compliance_job.fields": ",".join(names)},
+            headers={"Authorization": f"Bearer {self.bearer_token}"},
+        )
+        return [job[name] for job in jobs.get("data", []) for name in names]
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
         with requests.Session() as session:
             session.trust_env = False
-            response = session.get(
-                f"{self.url}/2/compliance/jobs",
-                params={"type": job_type, "compliance_job.fields": ",".join(names)},
-                headers={"Authorization": f"Bearer {self.bearer_token}"},
-                timeout=30,
-            )
+            response = session.request(method, self.url + path, timeout=30, **options)
         response.raise_for_status()
-        return [job[name] for job in response.json().get("data", []) for name in names]
+        return response.json()
 
 
 @contextmanager

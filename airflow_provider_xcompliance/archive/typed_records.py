@@ -146,8 +146,8 @@ class _Found:
         )
 
 
-def _no_references(*_: object) -> None:
-    """Of a type that refers to no other posts."""
+def _nothing(*_: object) -> None:
+    """Of a type that has none."""
 
 
 class _Look(NamedTuple):
@@ -160,7 +160,9 @@ class _Look(NamedTuple):
     :param authors: its authors
     :param users: other users in it
     :param posts: other posts in it
+    :param posts_of_user: posts in a user
     :param references: adds the posts that it refers to
+    :param mentions: adds the users that it mentions
     """
 
     own: Member
@@ -169,7 +171,9 @@ class _Look(NamedTuple):
     authors: tuple[Member, ...] = ()
     users: tuple[Member, ...] = ()
     posts: tuple[Member, ...] = ()
-    references: Callable[[_Found, list[Any], Sequence[int], int], None] = _no_references
+    posts_of_user: tuple[Member, ...] = ()
+    references: Callable[[_Found, list[Any], Sequence[int], int], None] = _nothing
+    mentions: Callable[[_Found, list[Any], Sequence[int], int], None] = _nothing
 
 
 # Numbers, as text or not; one with a point or an exponent is a float, and no id. 0 is hardly ever one.
@@ -182,10 +186,44 @@ _NoContainer = str | int | float | bool | None
 class _User(Struct, gc=False):
     id_str: _Id | None = None
     id: _Id | None = None
+    status: _Post | None = None
+    pinned_tweet: _Post | None = None
 
 
 class _UserV1(Struct, gc=False):
     id_str: _Id
+    status: None = None
+    pinned_tweet: None = None
+
+
+class _Mention(Struct, gc=False, forbid_unknown_fields=True):
+    start: int = 0
+    end: int = 0
+    username: str = ""
+    id: int = 0
+    tag: str = ""
+
+
+class _AnyMention(Struct, gc=False, forbid_unknown_fields=True):
+    """A mention that is no profile, whatever its members are."""
+
+    start: Any = None
+    end: Any = None
+    username: Any = None
+    id: Any = None
+    tag: Any = None
+
+
+class _EntitiesV2(Struct, gc=False):
+    mentions: list[_Mention] = []
+
+
+class _EntitiesV1(Struct, gc=False):
+    mentions: _Absent = ""
+
+
+class _Entities(Struct, gc=False):
+    mentions: list[Raw] | None = None
 
 
 class _Reference(Struct, gc=False, forbid_unknown_fields=True):
@@ -196,8 +234,10 @@ class _Reference(Struct, gc=False, forbid_unknown_fields=True):
 class _PostV2(Struct, gc=False):
     """A post of version 2, without others in it."""
 
+    # It has an id, so that it is no page.
     id: _Id
     author_id: _Id | None = None
+    entities: _EntitiesV2 | None = None
     referenced_tweets: list[_Reference] | None = None
     id_str: None = None
     user: None = None
@@ -205,7 +245,6 @@ class _PostV2(Struct, gc=False):
     in_reply_to_user: None = None
     retweeted_status: None = None
     quoted_status: None = None
-    data: _NoContainer = None
     username: _Absent = ""
     screen_name: _Absent = ""
 
@@ -217,11 +256,11 @@ class _PostV1(Struct, gc=False):
     user: _UserV1 | None = None
     retweeted_status: _PostV1 | None = None
     quoted_status: _PostV1 | None = None
+    entities: _EntitiesV1 | None = None
     author_id: None = None
     author: None = None
     in_reply_to_user: None = None
     referenced_tweets: None = None
-    data: _NoContainer = None
     username: _Absent = ""
     screen_name: _Absent = ""
 
@@ -237,6 +276,7 @@ class _Post(Struct, gc=False):
     in_reply_to_user: _User | None = None
     retweeted_status: _Post | None = None
     quoted_status: _Post | None = None
+    entities: _Entities | None = None
     referenced_tweets: list[Raw] | None = None
     data: _NoContainer = None
     username: _Absent = ""
@@ -252,6 +292,8 @@ class _Profile(Struct, gc=False):
 
     id_str: _Id | None = None
     id: _Id | None = None
+    status: _Post | None = None
+    pinned_tweet: _Post | None = None
     username: str | None = None
     screen_name: str | None = None
     text: _Absent = ""
@@ -304,6 +346,8 @@ def _decoder(type_: type[_T]) -> msgspec.json.Decoder[_T]:
 
 _reference = _decoder(_Reference)
 _whole_reference = _decoder(_WholeReference)
+_mention = _decoder(_AnyMention)
+_profile = _decoder(_User)
 
 
 def _add_references(found: _Found, posts: list[Any], lines: Sequence[int], _: int) -> None:
@@ -331,6 +375,19 @@ def _add_whole_references(found: _Found, posts: list[Any], lines: Sequence[int],
     _add_posts(found, [post for post, _ in whole], [line for _, line in whole], _ANY, level)
 
 
+def _add_profiles(found: _Found, posts: list[Any], lines: Sequence[int], level: int) -> None:
+    entities, places = _present(_ENTITIES, posts, lines)
+    users = []
+    for mentions, line in zip(*_present(_MENTIONS, entities, places), strict=True):
+        for raw in mentions:
+            try:
+                _mention.decode(raw)
+            except msgspec.ValidationError:
+                users.append((_profile.decode(raw), line))
+    _add_users(found, [user for user, _ in users], [line for _, line in users], _ANY, level)
+
+
+_ENTITIES, _MENTIONS = attrgetter("entities"), attrgetter("mentions")
 _REFERENCES = attrgetter("referenced_tweets")
 _RETWEETED, _QUOTED = attrgetter("retweeted_status"), attrgetter("quoted_status")
 _V2 = _Look(
@@ -349,7 +406,9 @@ _ANY = _Look(
     authors=(attrgetter("user"), attrgetter("author")),
     users=(attrgetter("in_reply_to_user"),),
     posts=(_RETWEETED, _QUOTED),
+    posts_of_user=(attrgetter("status"), attrgetter("pinned_tweet")),
     references=_add_whole_references,
+    mentions=_add_profiles,
 )
 
 
@@ -363,11 +422,18 @@ def _add_posts(found: _Found, posts: list[Any], lines: Sequence[int], look: _Loo
     for member in look.author_ids:
         found.users.add(*_present(member, posts, lines))
     for member in (*look.authors, *look.users):
-        users, places = _present(member, posts, lines)
-        found.users.add([*map(look.of_user, users)], places)
+        _add_users(found, *_present(member, posts, lines), look, level)
     for member in look.posts:
         _add_posts(found, *_present(member, posts, lines), look, level + 1)
     look.references(found, posts, lines, level + 1)
+    look.mentions(found, posts, lines, level)
+
+
+def _add_users(found: _Found, users: list[Any], lines: Sequence[int], look: _Look, level: int = 0) -> None:
+    """Add users and all that is in them."""
+    found.users.add([*map(look.of_user, users)], lines)
+    for member in look.posts_of_user:
+        _add_posts(found, *_present(member, users, lines), look, level + 1)
 
 
 def _present(member: Member, posts: list[Any], lines: Sequence[int]) -> tuple[list[Any], Sequence[int]]:
@@ -412,10 +478,10 @@ def _add_own_posts(look: _Look, found: _Found, posts: list[Any], lines: Sequence
 
 def _add_own_users(found: _Found, users: list[Any], lines: Sequence[int]) -> None:
     found.records += len(users)
-    found.users.add([*map(_id_of, users)], lines)
+    _add_users(found, users, lines, _ANY)
 
 
-def _add_profiles(found: _Found, users: list[Any], lines: Sequence[int]) -> None:
+def _add_profiles_by_look(found: _Found, users: list[Any], lines: Sequence[int]) -> None:
     if not all(user.username or user.screen_name for user in users):
         raise UncommonError
     _add_own_users(found, users, lines)
@@ -432,8 +498,7 @@ def _add_pages(
     posts = [page.includes.tweets or [] if page.includes else [] for page in pages]
     _add_posts(found, *_flat(posts, lines), _ANY)
     users = [page.includes.users or [] if page.includes else [] for page in pages]
-    included, places = _flat(users, lines)
-    found.users.add([*map(_id_of, included)], places)
+    _add_users(found, *_flat(users, lines), _ANY)
 
 
 def _flat(items: list[list[Any]], lines: Sequence[int]) -> tuple[list[Any], list[int]]:
@@ -453,8 +518,8 @@ _POSTS = (
 _TYPES: Mapping[str | None, tuple[_Type, ...]] = {
     None: (
         *_POSTS,
-        _Type(_decoder(_Profile), _add_profiles),
-        _Type(_decoder(_ProfilePage), partial(_add_pages, _add_profiles)),
+        _Type(_decoder(_Profile), _add_profiles_by_look),
+        _Type(_decoder(_ProfilePage), partial(_add_pages, _add_profiles_by_look)),
     ),
     "posts": _POSTS,
     "users": (

@@ -53,7 +53,20 @@ POLICIES: tuple[Mapping[str, str], ...] = (
     {"delete/scrub_geo": "remove", "delete/protected": "keep", "hide/unknown": "scrub"},
 )
 
-WORDS = ("so", "héllo", "日本", "😀", "a\tb", "\u2028", "\x85", "q\"'\\/", "\u0000", "{}[],:", "\x7f", "é" * 40)
+WORDS = (
+    "so",
+    "héllo",
+    "日本",
+    "😀",
+    "a\tb",
+    "\u2028",
+    "\x85",
+    "q\"'\\/",
+    "\u0000",
+    "{}[],:",
+    "\x7f",
+    "é" * 40,
+)
 BLANKS = ("", "", "", " ", "  ", "\t", "\r", " \t ")
 
 
@@ -95,7 +108,9 @@ class Style:
 
     def write(self, value: Json) -> str:
         if isinstance(value, dict):
-            members = [f"{self._key(key)}{self._gap()}:{self._item(item)}" for key, item in self._members(value)]
+            members = [
+                f"{self._key(key)}{self._gap()}:{self._item(item)}" for key, item in self._members(value)
+            ]
             return f"{{{self._gap()}{','.join(self._gap() + member for member in members)}{self._gap()}}}"
         if isinstance(value, list):
             return f"[{self._gap()}{','.join(map(self._item, value))}]"
@@ -150,6 +165,7 @@ class Maker:
     posts: Sequence[int] = POST_IDS
     users: Sequence[int] = USER_IDS
     location_rate: float = 0.5
+    pinned_rate: float = 0.05
     tags: Callable[[], str] = field(default=str)
 
     def maybe(self, chance: float) -> bool:
@@ -165,7 +181,9 @@ class Maker:
         """Text that now and then looks like a record."""
         words = [self.random.choice(WORDS) for _ in range(self.random.randrange(4))]
         if self.maybe(0.2):
-            words.append(self.random.choice(('"id":"%d"', '{"id_str":"%d"}', "%d", '\\"id\\":%d')) % self.post_id())
+            words.append(
+                self.random.choice(('"id":"%d"', '{"id_str":"%d"}', "%d", '\\"id\\":%d')) % self.post_id()
+            )
         return " ".join(words) + self.tags()
 
     def shuffled(self, record: Object) -> Object:
@@ -184,7 +202,7 @@ class Maker:
 
     # API v2
 
-    def v2(self, references: Sequence[Object] | None = None) -> Object:
+    def v2(self, references: Sequence[Object] | None = None) -> Object:  # noqa: C901 - a list of oddities
         number = self.post_id()
         post: Object = {"id": str(number), "text": self.text(), "edit_history_tweet_ids": [str(number)]}
         if self.maybe(0.9):
@@ -194,7 +212,7 @@ class Maker:
         if self.maybe(0.4):
             post["attachments"] = self.attachments()
         if self.maybe(0.3):
-            post["entities"] = {"mentions": [{"id": str(self.user_id()), "username": "she", "location": "x"}]}
+            post["entities"] = {"mentions": [self.mention() for _ in range(self.random.randrange(3))]}
             post["context_annotations"] = [{"domain": {"id": str(self.post_id()), "name": "n"}}]
         if self.maybe(0.3):
             post["conversation_id"] = str(self.post_id())
@@ -204,7 +222,10 @@ class Maker:
         if references or self.maybe(0.1):
             post["referenced_tweets"] = list(references)
         if self.maybe(0.1):
-            post["public_metrics"] = {"like_count": self.random.randrange(10**6), "ratio": Raw(self.random.choice(("1.250", "NaN", "-Infinity")))}
+            post["public_metrics"] = {
+                "like_count": self.random.randrange(10**6),
+                "ratio": Raw(self.random.choice(("1.250", "NaN", "-Infinity"))),
+            }
         if self.maybe(0.05):
             post["id"] = number
         return self.shuffled(post)
@@ -212,8 +233,15 @@ class Maker:
     def bare_reference(self, kinds: Sequence[str] = ("retweeted", "quoted", "replied_to")) -> Object:
         reference: Object = {"type": self.random.choice(kinds), "id": str(self.post_id())}
         if self.maybe(0.05):
-            reference["id"] = self.random.choice(("0123", "", None, 12.5, "１２"))
+            reference["id"] = self.random.choice(("0123", "", None, 12.5, "\uff11\uff12"))
         return self.shuffled(reference)
+
+    def mention(self) -> Object:
+        """A mention, which twarc makes a whole user."""
+        mention: Object = {"start": 0, "end": 4, "username": "she", "id": str(self.user_id())}
+        if self.maybe(0.5):
+            mention |= {**self.user_v2(), "id": mention["id"]}
+        return self.shuffled(mention)
 
     def attachments(self) -> Object:
         keys = [self.random.choice(("3_1", "3_2", "7_3")) for _ in range(self.random.randrange(3))]
@@ -240,7 +268,11 @@ class Maker:
         if self.maybe(0.3):
             post["in_reply_to_user"] = self.user_v2()
         if post.get("geo"):
-            post["geo"] = {**post["geo"], "full_name": "Springfield", "geo": {"type": "Feature", "bbox": [1, 2]}}
+            post["geo"] = {
+                **post["geo"],
+                "full_name": "Springfield" + self.tags(),
+                "geo": {"type": "Feature", "bbox": [1, 2]},
+            }
         return self.shuffled(post)
 
     def odd_id(self, number: Json) -> Json:
@@ -256,11 +288,15 @@ class Maker:
             user["location"] = self.random.choice(("Here" + self.tags(), None, ""))
         if self.maybe(0.2):
             user["pinned_tweet_id"] = str(self.post_id())
+        if self.maybe(self.pinned_rate):
+            user["pinned_tweet"] = self.v2([self.bare_reference()] if self.maybe(0.3) else [])
         return self.shuffled(user)
 
     def page(self) -> Object:
         of_users = self.maybe(0.15)
-        items = [self.user_v2() if of_users else self.v2() for _ in range(self.random.choice((0, 1, 2, 2, 3)))]
+        items = [
+            self.user_v2() if of_users else self.v2() for _ in range(self.random.choice((0, 1, 2, 2, 3)))
+        ]
         page: Object = {"data": items[0] if len(items) == 1 and self.maybe(0.5) else items}
         if self.maybe(0.9):
             page["includes"] = self.includes()
@@ -277,21 +313,28 @@ class Maker:
         if self.maybe(0.7):
             kinds = ("quoted", "replied_to")
             includes["tweets"] = [
-                self.v2([self.bare_reference(kinds)] if self.maybe(0.3) else []) for _ in range(self.random.randrange(4))
+                self.v2([self.bare_reference(kinds)] if self.maybe(0.3) else [])
+                for _ in range(self.random.randrange(4))
             ]
         if self.maybe(0.7):
             includes["users"] = [self.user_v2() for _ in range(self.random.randrange(4))]
         if self.maybe(0.7):
-            includes["places"] = [{"id": f"p{n}", "full_name": "Somewhere"} for n in (1, 2, 3) if self.maybe(0.7)]
+            includes["places"] = [
+                {"id": f"p{n}", "full_name": "Somewhere"} for n in (1, 2, 3) if self.maybe(0.7)
+            ]
         if self.maybe(0.5):
-            includes["media"] = [{"media_key": key, "url": "u"} for key in ("3_1", "3_2", "7_3") if self.maybe(0.7)]
+            includes["media"] = [
+                {"media_key": key, "url": "u"} for key in ("3_1", "3_2", "7_3") if self.maybe(0.7)
+            ]
         if self.maybe(0.5):
-            includes["polls"] = [{"id": key, "options": [{"label": self.text()}]} for key in ("11", "12", "13")]
+            includes["polls"] = [
+                {"id": key, "options": [{"label": self.text()}]} for key in ("11", "12", "13")
+            ]
         return self.shuffled(includes)
 
     # API v1.1
 
-    def v1(self, depth: int = 0) -> Object:
+    def v1(self, depth: int = 0) -> Object:  # noqa: C901 - a list of oddities
         number = self.post_id()
         post: Object = {"created_at": "Wed Oct 10 20:19:24 +0000 2018", "id": number, "id_str": str(number)}
         post["full_text" if self.maybe(0.5) else "text"] = self.text()
@@ -300,7 +343,12 @@ class Maker:
         for member in ("geo", "coordinates", "place"):
             if self.maybe(0.6):
                 post[member] = self.random.choice(
-                    (None, None, {"type": "Point", "coordinates": [Raw("40.0"), -7]}, {"id": "abc", "name": "P"})
+                    (
+                        None,
+                        None,
+                        {"type": "Point", "coordinates": [Raw("40.0"), -7]},
+                        {"id": "abc", "name": "P" + self.tags()},
+                    )
                 )
         if self.maybe(0.3):
             post["extended_tweet"] = {"full_text": self.text(), "entities": {"id": self.post_id()}}
@@ -328,7 +376,11 @@ class Maker:
         user: Object = {"id": number, "id_str": str(number), "screen_name": "some_one", "name": self.text()}
         for member in ("location", "profile_location", "derived"):
             if self.maybe(self.location_rate):
-                user[member] = self.random.choice((None, "Here" + self.tags(), {"locations": [{"country": "x"}]}))
+                user[member] = self.random.choice(
+                    (None, "Here" + self.tags(), {"locations": [{"country": "x"}]})
+                )
+        if self.maybe(self.pinned_rate):
+            user["status"] = self.v1(3)
         return self.shuffled(user)
 
     # Lines of files
@@ -337,7 +389,10 @@ class Maker:
         """A line that is no record, however much it looks like one."""
         number = self.post_id()
         whole = json.dumps({"id": str(number), "author_id": "12", "text": "é", "n": {"a": [1, 2]}}).encode()
-        page = {"data": [{"id": str(number), "text": ""}], "includes": {"users": [{"id": "12", "username": "a"}]}}
+        page = {
+            "data": [{"id": str(number), "text": ""}],
+            "includes": {"users": [{"id": "12", "username": "a"}]},
+        }
         broken = self.random.choice(
             (
                 ("data", [{"id": str(number)}, {"id": None}]),
@@ -354,7 +409,7 @@ class Maker:
                 whole + whole,
                 whole + b" " + whole,
                 b"[" + whole + b"]",
-                whole.replace(b'"text"', b'text'),
+                whole.replace(b'"text"', b"text"),
                 whole.replace(b'"text":', b'"text"'),
                 whole.replace(b", ", b",, ", 1),
                 whole.replace(b"[1, 2]", b"[1, 2,]"),
@@ -378,7 +433,16 @@ class Maker:
                 *(f'{{"id":{bad},"text":"t","author_id":"12"}}'.encode() for bad in self.bad_ids(number)),
                 *(f'{{"id":1.5,"id_str":{bad},"text":"t"}}'.encode() for bad in ('""', '"0x1"', "1.5")),
                 json.dumps({**page, broken[0]: broken[1]}).encode(),
-                *(b"{}", b"[]", b"null", b'"7"', b"7", b'{"data":null}', b'{"meta":{"result_count":0}}', b"\xff"),
+                *(
+                    b"{}",
+                    b"[]",
+                    b"null",
+                    b'"7"',
+                    b"7",
+                    b'{"data":null}',
+                    b'{"meta":{"result_count":0}}',
+                    b"\xff",
+                ),
                 b'{"text":"\\"id\\":\\"%d\\""}' % number,
                 b'{"user":{"id":"%d"}}' % number,
             )
@@ -386,9 +450,40 @@ class Maker:
 
     def bad_ids(self, number: int) -> tuple[str, ...]:
         return (
-            *(f"{number}.0", f"-{number + 1}", f"{number}e0", "1.41786E+18", "true", "null", "[]", "{}", str(2**63)),
-            *(f'"0{number}"', f'" {number}"', f'"{number}\\n"', '""', '"１２"', '"²"', '"+1"', '"1_0"', f'"{2**63}"'),
+            *(
+                f"{number}.0",
+                f"-{number + 1}",
+                f"{number}e0",
+                "1.41786E+18",
+                "true",
+                "null",
+                "[]",
+                "{}",
+                str(2**63),
+            ),
+            *(
+                f'"0{number}"',
+                f'" {number}"',
+                f'"{number}\\n"',
+                '""',
+                '"\uff11\uff12"',
+                '"\u00b2"',
+                '"+1"',
+                '"1_0"',
+                f'"{2**63}"',
+            ),
             *(f'"{2**64 + number}"', f'["{number}"]', f'{{"id":"{number}"}}', str(10**30), '"-1"', '"abc"'),
+        )
+
+    def notice(self) -> bytes:
+        """What X's streams say between posts."""
+        number = self.post_id()
+        return self.random.choice(
+            (
+                b'{"delete":{"status":{"id":%d,"id_str":"%d","user_id":12}}}' % (number, number),
+                b'{"limit":{"track":5},"timestamp_ms":"%d"}' % number,
+                b'{"scrub_geo":{"user_id":12,"up_to_status_id":%d}}' % number,
+            )
         )
 
     def blank(self) -> bytes:
@@ -396,7 +491,9 @@ class Maker:
 
 
 def is_plain_id(value: Json) -> bool:
-    return isinstance(value, str) and value.isascii() and value.isdigit() and (value == "0" or value[0] != "0")
+    return (
+        isinstance(value, str) and value.isascii() and value.isdigit() and (value == "0" or value[0] != "0")
+    )
 
 
 #: What the lines of a file of NDJSON are: the shape that is told of it, and what makes one.
@@ -417,16 +514,18 @@ RECORDS: Mapping[str, tuple[str | None, Callable[[Maker], Object]]] = {
 }
 
 
-def ndjson(random: Random, records: str, lines: int) -> File:
+def ndjson(
+    random: Random, records: str, lines: int, maker: Maker | None = None, style: Style | None = None
+) -> File:
     """Make a file of records, and of what is none."""
     shape, make = RECORDS[records]
-    maker, style = Maker(random), Style.of(random)
+    maker, style = maker or Maker(random), style or Style.of(random)
     odd = random.choice((0.0, 0.1, 0.3))
     ends = random.choice((("\n",), ("\n",), ("\r\n",), ("\n", "\r\n", " \n")))
     content = bytearray()
     for _ in range(lines):
         if random.random() < odd:
-            line = maker.malformed() if random.random() < 0.7 else maker.blank()
+            line = random.choice((maker.malformed, maker.malformed, maker.blank, maker.notice))()
         else:
             line = style.write(make(maker)).encode("utf-8", "surrogatepass")
         content += line + random.choice(ends).encode()
@@ -435,9 +534,11 @@ def ndjson(random: Random, records: str, lines: int) -> File:
     return File("posts.ndjson", bytes(content), shape)
 
 
-def delimited(random: Random, kind: str, lines: int, *, of_users: bool = False) -> File:
+def delimited(
+    random: Random, kind: str, lines: int, maker: Maker | None = None, *, of_users: bool = False
+) -> File:
     """Make a table with a header, in which values hold delimiters, quotes and ends of lines."""
-    maker = Maker(random)
+    maker = maker or Maker(random)
     delimiter, columns = {"csv": ",", "tsv": "\t"}[kind], USER_COLUMNS if of_users else COLUMNS
     end = random.choice(("\n", "\n", "\r\n"))
     quoting = random.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
@@ -464,18 +565,25 @@ def _values(maker: Maker, columns: Iterable[str]) -> list[str]:
         "tweet id": own,
         "user": own if own != right else str(maker.user_id()),
         "author": str(maker.user_id()) if maker.maybe(0.9) else "",
-        "text": maker.random.choice(("plain", "a,b", "a\tb", 'he said "id"', "two\nlines", "é日本😀", "", str(number))),
+        "text": maker.random.choice(
+            ("plain", "a,b", "a\tb", 'he said "id"', "two\nlines", "é日本😀", "", str(number))
+        ),
         "name": maker.random.choice(("plain", "a,b", "two\r\nlines")),
         "likes": str(maker.random.randrange(100)),
     }
     places = ("", "Springfield", "a, b", 'the "place"', "two\nlines")
-    return [values[column] if column in values else maker.random.choice(places) for column in columns]
+    values |= {name: values[name] + maker.tags() for name in ("text", "name")}
+    return [
+        values[column] if column in values else maker.random.choice(places) + maker.tags()
+        for column in columns
+    ]
 
 
-def id_list(random: Random, lines: int) -> File:
+def id_list(random: Random, lines: int, maker: Maker | None = None, shape: str | None = None) -> File:
     """Make a plain list of ids."""
-    maker = Maker(random)
-    shape, number = random.choice((("tweet_ids", maker.post_id), ("user_ids", maker.user_id)))
+    maker = maker or Maker(random)
+    shape = shape or random.choice(("tweet_ids", "user_ids"))
+    number = {"tweet_ids": maker.post_id, "user_ids": maker.user_id}[shape]
     bad = ("abc", "1.4E+18", "012", str(2**63), "-1", "1,2", '"12"')
     odd = random.choice((0.0, 0.1))
     end = random.choice(("\n", "\n", "\r\n"))
@@ -490,20 +598,24 @@ def id_list(random: Random, lines: int) -> File:
     return File("ids.txt", content.encode(), shape)
 
 
-def parquet(random: Random, lines: int) -> File:
+def parquet(random: Random, lines: int, maker: Maker | None = None) -> File:
     """Make a table of Parquet, with ids as numbers or as text, in several row groups."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    maker = Maker(random)
+    maker = maker or Maker(random)
     as_text = random.random() < 0.5
-    kind = random.choice((pa.string(), pa.large_string())) if as_text else random.choice((pa.int64(), pa.uint64()))
+    kind = (
+        random.choice((pa.string(), pa.large_string()))
+        if as_text
+        else random.choice((pa.int64(), pa.uint64()))
+    )
 
     def some(make: Callable[[], int], missing: float) -> list[Any]:
         found = [None if maker.maybe(missing) else make() for _ in range(lines)]
         return [str(value) if as_text and value is not None else value for value in found]
 
-    places = ("Springfield", None, "", "a, b")
+    places = ("Springfield" + maker.tags(), None, "", "a, b")
     table = pa.table(
         {
             "text": pa.array([maker.text() for _ in range(lines)]),
@@ -530,10 +642,7 @@ def parquet(random: Random, lines: int) -> File:
 
 #: What makes a file of about so many records, by what it is.
 FILES: Mapping[str, Callable[[Random, int], File]] = {
-    **{
-        f"NDJSON of {name}": lambda random, lines, name=name: ndjson(random, name, lines)
-        for name in RECORDS
-    },
+    **{f"NDJSON of {name}": lambda random, lines, name=name: ndjson(random, name, lines) for name in RECORDS},
     "CSV": lambda random, lines: delimited(random, "csv", lines),
     "TSV": lambda random, lines: delimited(random, "tsv", lines),
     "CSV of users": lambda random, lines: delimited(random, "csv", lines, of_users=True),

@@ -51,7 +51,7 @@ def test_what_others_write_can_be_read() -> None:
 def test_it_is_read_into_buffers_of_any_size(compression: Compression) -> None:
     found, buffer = bytearray(), bytearray(333_333)
     with plain_reader(io.BytesIO(packed(CONTENT, compression)), compression) as reader:
-        while size := reader.readinto(buffer):
+        while size := reader.readinto(buffer):  # type: ignore[attr-defined]
             found += buffer[:size]
 
     assert found == CONTENT

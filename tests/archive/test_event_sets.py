@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 from collections import Counter
 from collections.abc import Mapping
 
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xcompliance.archive import event_sets
+from airflow_provider_xcompliance.archive import event_sets, sorted_ids
+from airflow_provider_xcompliance.archive import events as events_module
 from airflow_provider_xcompliance.archive.event_sets import EventSet
 from airflow_provider_xcompliance.archive.events import Effect, InvalidEventsError, effect_of
 from airflow_provider_xcompliance.archive.guards import JobType
@@ -167,3 +169,21 @@ def test_the_strongest_event_of_an_id_decides(
         found = expected.get(number, [NO_DECISION])
         assert events.of_user(number) == min(found, key=lambda each: (-each.effect, each.kind))
     assert events.unknown == +unknown
+
+
+def test_an_event_takes_at_most_twenty_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_module, "_BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(event_sets, "_IDS_AT_ONCE", 1 << 10)
+    monkeypatch.setattr(sorted_ids, "_IDS_AT_ONCE", 1 << 10)
+    number = 200_000
+    kinds = [("delete", "deleted"), ("delete", "suspended"), ("scrub_geo", "geo_scrubbed")]
+    source = result(*((each * 7_919_111_333 % 2**61, *kinds[each % 3]) for each in range(number)))
+    tracemalloc.start()
+    try:
+        events = EventSet.build([("tweets", source, "result")])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert len(events.posts) == number
+    assert peak < 20 * number + 200_000

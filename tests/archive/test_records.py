@@ -102,6 +102,52 @@ class TestIdsOf:
                 id="what-is-only-referred-to",
             ),
             pytest.param(
+                '{"id_str":"7","screen_name":"a","status":{"id_str":"1","retweeted_status":{"id_str":"2","user":'
+                '{"id_str":"8","status":{"id_str":"3","user":{"id_str":"9"}}}}}}',
+                [1, 2, 3],
+                [7, 8, 9],
+                id="v1.1-users-with-their-latest-posts",
+            ),
+            pytest.param(
+                '{"id":"7","username":"a","pinned_tweet_id":"1","pinned_tweet":{"id":"1","author_id":"7"}}',
+                [1],
+                [7],
+                id="v2-user-with-a-pinned-post",
+            ),
+            pytest.param(
+                '{"id":"1","author":{"id":"7","pinned_tweet":{"id":"2"}},"in_reply_to_user":{"id":"8",'
+                '"pinned_tweet":{"id":"3","entities":{"mentions":[{"id":"9","x":1}]}}}}',
+                [1, 2, 3],
+                [7, 8, 9],
+                id="pinned-posts-in-a-post",
+            ),
+            pytest.param(
+                '{"id":"7","username":"a","status":{"id":"x"},"pinned_tweet":"5"}',
+                [],
+                [7],
+                id="user-with-a-post-without-a-valid-id",
+            ),
+            pytest.param(
+                '{"data":[],"includes":{"users":[{"id":"7","pinned_tweet":{"id":"1"}}]}}',
+                [1],
+                [7],
+                id="page-with-a-pinned-post",
+            ),
+            pytest.param(
+                '{"id":"1","entities":{"mentions":[{"start":0,"end":2,"username":"a","id":"7","tag":"a"},'
+                '{"id":"8","name":"b"},{"start":0,"id":"9","pinned_tweet":{"id":"2"}},{"id":"x","name":"c"},null]}}',
+                [1, 2],
+                [8, 9],
+                id="profiles-in-mentions",
+            ),
+            pytest.param(
+                '{"id":"1","entities":[{"mentions":[{"id":"8","name":"b"}]}],"mentions":[{"id":"9","name":"c"}],'
+                '"quoted_status":{"id":"2","entities":{"mentions":{"id":"8","name":"b"}}}}',
+                [1, 2],
+                [],
+                id="mentions-elsewhere",
+            ),
+            pytest.param(
                 '{"id":"1","text":"","quoted_status":{"id":"x","user":{"id":"7"}},"author":"7","user":null,'
                 '"retweeted_status":[],"referenced_tweets":{"type":"retweeted","id":"2"}}',
                 [1],
@@ -182,6 +228,8 @@ class TestIdsOf:
             ('{"data":[]}', 0, 0),
             ('{"data":[{"id":"1"},{"id":"2","author_id":"7"},{"id":"7","username":"a"}]}', 3, 1),
             ('{"data":[{"id":"1","author_id":"7"}],"includes":{"tweets":[{"id":"2"}]}}', 1, 0),
+            ('{"id":"7","username":"a","pinned_tweet":{"id":"1"}}', 1, 0),
+            ('{"id":"1","entities":{"mentions":[{"id":"8","name":"b"}]}}', 1, 1),
         ],
     )
     def test_records_of_its_own_are_counted_and_those_without_an_author(
@@ -197,6 +245,31 @@ class TestIdsOf:
         assert ids_of(line) == Held([1], [7], 2, 0)
 
 
+NOTICES = [
+    '{"delete":{"status":{"id":1,"id_str":"1","user_id":7,"user_id_str":"7"},"timestamp_ms":"1"}}',
+    '{"scrub_geo":{"user_id":7,"up_to_status_id":1}}',
+    '{"limit":{"track":5,"timestamp_ms":"1"}}',
+    '{ "timestamp_ms" : "1", "status_withheld":{"id":1,"user_id":7,"withheld_in_countries":["DE"]} }',
+    '{"user_withheld":{"id":7,"withheld_in_countries":["DE"]},"timestamp_ms":"1"}',
+    '{"disconnect":{"code":4,"stream_name":"","reason":""}}',
+    '{"warning":{"code":"FALLING_BEHIND","percent_full":60}}',
+    '{"control":{"control_uri":"/1.1/site/c/1"}}',
+    '{"\\u0064elete":null}',
+]
+
+
+class TestNotices:
+    @pytest.mark.parametrize("line", NOTICES)
+    @pytest.mark.parametrize("shape", [None, "posts", "users"])
+    def test_they_are_no_records_and_stay(self, line: str, shape: str | None) -> None:
+        assert ids_of(line.encode(), shape) == Held([], [], 0, 0)
+        done = redact(line.encode(), Night("p1:remove u7:remove"), shape)
+        assert done == (line.encode(), [], Counts())
+
+    def test_a_record_with_a_member_of_that_name_is_one(self) -> None:
+        assert ids_of(b'{"id":"1","limit":{}}').posts == [1]
+
+
 BAD_LINES = [
     (b"", "not JSON: Expecting value (character 1)"),
     (b'{"id":"1"', "not JSON: Expecting ',' delimiter (character 10)"),
@@ -210,7 +283,12 @@ BAD_LINES = [
     (b'{"id":' + b"1" * 5000 + b"}", "a number has too many digits"),
     (b'{"id":"1","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
     (b'{"text":"x"}', "no valid id"),
-    (b'{"delete":{"status":{"id":1}}}', "no valid id"),
+    (b'{"delete":{"status":{"id":1}},"limit":{}}', "no valid id"),
+    (b'{"delete":{"status":{"id":1}},"text":"x"}', "no valid id"),
+    (b'{"id":null,"delete":{"status":{"id":1}}}', "no valid id"),
+    (b'{"timestamp_ms":"1"}', "no valid id"),
+    (b'{"friends":[1]}', "no valid id"),
+    (b'{"data":[{"delete":{}}]}', "data/0 has no valid id"),
     (b'{"data":null}', "no valid id"),
     (b'{"data":[{"id":"1"},{"id":""}]}', "data/1 has no valid id"),
     (b'{"data":["1"]}', "data/0 has no valid id"),
@@ -269,6 +347,18 @@ V1_LOCATED = (
 FLAT_REPLY = (
     '{"id":"1","author_id":"7","referenced_tweets":[{"type":"replied_to","text":"x","id":"2","author":'
     '{"id":"8"}},{"id":"3","type":"quoted"}],"in_reply_to_user":{"id":"8","location":"Ulm"},"text":"a"}'
+)
+V1_PROFILE = (
+    '{"id_str":"7","screen_name":"a","location":"Ulm","status":{"id_str":"1","geo":{"c":1},"retweeted_status":'
+    '{"id_str":"2","user":{"id_str":"8"},"place":{"p":1}}},"lang":null}'
+)
+V2_PROFILE = (
+    '{"id":"7","pinned_tweet_id":"1","pinned_tweet":{"id":"1","author_id":"7","geo":{"p":1},"text":"x"},'
+    '"username":"a"}'
+)
+MENTIONED = (
+    '{"id":"1","author_id":"7","entities":{"mentions":[{"start":0,"end":2,"username":"a","id":"8"},{"location":'
+    '"Ulm","start":3,"pinned_tweet":{"id":"2","geo":{"p":1}},"end":5,"name":"b","username":"b","id":"9"}]}}'
 )
 FLAT_RT = (
     '{"id":"1","referenced_tweets":[{"type":"retweeted","id":"2","text":"x","author":{"id":"8"},'
@@ -432,6 +522,101 @@ RECORDS = [
         "scrubbed=1 scrub/p1=1",
     ),
     Case("no-location-to-scrub", '{"id":"1","geo":null}', "p1:scrub", '{"id":"1","geo":null}'),
+    Case(
+        "latest-post-removed",
+        V1_PROFILE,
+        "p1:remove",
+        '{"id_str":"7","screen_name":"a","location":"Ulm","lang":null}',
+        "stripped=1 remove/p1=1",
+    ),
+    Case(
+        "latest-post-fetched",
+        V1_PROFILE,
+        "p1:fetch",
+        '{"id_str":"7","screen_name":"a","location":"Ulm","lang":null}',
+        "stripped=1 fetch/p1=1",
+    ),
+    Case("latest-post-in-quarantine", V1_PROFILE, "p1:fetch p2:fetch", V1_PROFILE, quarantine=False),
+    Case(
+        "latest-post-retweets-what-was-removed",
+        V1_PROFILE,
+        "u8:remove",
+        '{"id_str":"7","screen_name":"a","location":"Ulm","lang":null}',
+        "stripped=1 remove/u8=1",
+    ),
+    Case(
+        "latest-post-scrubbed",
+        V1_PROFILE,
+        "p1:scrub p2:scrub",
+        V1_PROFILE.replace('"geo":{"c":1},', "").replace(',"place":{"p":1}', ""),
+        "scrubbed=1 scrub/p1=1 scrub/p2=1",
+    ),
+    Case(
+        "user-scrubbed-with-the-latest-post",
+        V1_PROFILE,
+        "u7:scrub",
+        V1_PROFILE.replace('"geo":{"c":1},', "").replace('"location":"Ulm",', ""),
+        "scrubbed=1 scrub/u7=2",
+    ),
+    Case("user-removed-with-the-latest-post", V1_PROFILE, "u7:remove", None, "removed=1 remove/u7=1"),
+    Case(
+        "latest-post-of-another",
+        '{"id":"7","username":"a","status":{"id":"1","user":{"id":"8"},"geo":{}}}',
+        "u7:scrub",
+        '{"id":"7","username":"a","status":{"id":"1","user":{"id":"8"},"geo":{}}}',
+    ),
+    Case(
+        "latest-post-of-a-removed-other",
+        '{"id":"7","username":"a","status":{"id":"1","user":{"id":"8"},"geo":{}}}',
+        "u8:remove",
+        '{"id":"7","username":"a"}',
+        "stripped=1 remove/u8=1",
+    ),
+    Case(
+        "latest-post-of-an-author-removed",
+        '{"id":"5","user":{"id":"7","status":{"id":"1"}},"retweeted_status":{"id":"6","user":{"id":"8",'
+        '"status":{"id":"1"}}}}',
+        "p1:remove",
+        '{"id":"5","user":{"id":"7"},"retweeted_status":{"id":"6","user":{"id":"8"}}}',
+        "stripped=1 remove/p1=2",
+    ),
+    Case(
+        "pinned-post-removed",
+        V2_PROFILE,
+        "p1:remove",
+        '{"id":"7","pinned_tweet_id":"1","username":"a"}',
+        "stripped=1 remove/p1=1",
+    ),
+    Case(
+        "pinned-post-scrubbed",
+        V2_PROFILE,
+        "p1:scrub",
+        V2_PROFILE.replace('"geo":{"p":1},', ""),
+        "scrubbed=1 scrub/p1=1",
+    ),
+    Case(
+        "mentioned-profile-removed",
+        MENTIONED,
+        "u9:remove",
+        '{"id":"1","author_id":"7","entities":{"mentions":[{"start":0,"end":2,"username":"a","id":"8"},{'
+        '"start":3,"end":5,"username":"b","id":"9"}]}}',
+        "stripped=1 remove/u9=1",
+    ),
+    Case(
+        "mentioned-profile-scrubbed",
+        MENTIONED,
+        "u9:scrub",
+        MENTIONED.replace('"location":"Ulm",', "").replace(',"geo":{"p":1}', ""),
+        "scrubbed=1 scrub/u9=2",
+    ),
+    Case(
+        "pinned-post-of-a-mentioned-profile-removed",
+        MENTIONED,
+        "p2:remove",
+        MENTIONED.replace('"pinned_tweet":{"id":"2","geo":{"p":1}},', ""),
+        "stripped=1 remove/p2=1",
+    ),
+    Case("bare-mentions-stay", MENTIONED, "u8:remove", MENTIONED),
     Case("user-removed", '{"id":"7","username":"a"}', "u7:remove", None, "removed=1 remove/u7=1"),
     Case("post-event-of-a-users-id", '{"id":"7","username":"a"}', "p7:remove", '{"id":"7","username":"a"}'),
     Case("user-event-of-a-posts-id", '{"id":"1","text":"a"}', "u1:remove", '{"id":"1","text":"a"}'),
@@ -602,6 +787,20 @@ PAGES = [
         "stripped=1 fetch/p3=1",
     ),
     Case("quote-in-quarantine", page(QUOTE, tweets=C), "p3:fetch", page(QUOTE, tweets=C), quarantine=False),
+    Case(
+        "pinned-post-of-a-user-that-comes-along",
+        page(A, users=f'{{"id":"8","pinned_tweet":{C}}},{U7}'),
+        "p3:remove",
+        page(A, users=f'{{"id":"8"}},{U7}'),
+        "stripped=1 remove/p3=1",
+    ),
+    Case(
+        "pinned-retweet-of-a-removed-author",
+        page(A, tweets=C, users=f'{{"id":"8","pinned_tweet":{RETWEET}}}'),
+        "u9:remove",
+        page(A, tweets="", users='{"id":"8"}'),
+        "stripped=1 remove/u9=2",
+    ),
     Case(
         "place-of-a-removed-post",
         page(f"{AT_ULM},{B}", places=f"{ROME},{ULM}"),
@@ -862,6 +1061,9 @@ def number_of(value: Any) -> int | None:
     return next((int(number) for number in found if str(number).isdecimal()), None)
 
 
+MENTION = {"start", "end", "username", "id", "tag"}
+
+
 class Obvious:
     """The same done to what json.loads returns, one rule after the other."""
 
@@ -883,7 +1085,7 @@ class Obvious:
         references = [ref for ref in post.get("referenced_tweets", []) if ref["type"] == "retweeted"]
         return [post.get("retweeted_status"), *references]
 
-    def fate(self, post: Any) -> Effect:
+    def fate(self, post: Any, owner: int | None = None) -> Effect:
         number = number_of(post)
         if number is None:
             return NOTHING
@@ -891,7 +1093,7 @@ class Obvious:
         if own is Effect.FETCH_AGAIN and not self.quarantine:
             own = NOTHING
         elsewhere = self.authors.get(number, []) if set(post) == {"type", "id"} else []
-        people = self.authors_of(post) + elsewhere
+        people = self.authors_of(post) + elsewhere or [owner] * (owner is not None)
         effects = [own, *(self.fate_of_user({"id": person}) for person in people)]
         for repeated in self.retweeted(post):
             effect = self.fate(repeated)
@@ -906,10 +1108,27 @@ class Obvious:
     def clean_user(self, user: Any) -> None:
         if self.fate_of_user(user) is Effect.SCRUB_LOCATION:
             self.drop(user, "location", "profile_location", "derived")
+        owner = number_of(user)
+        for name in ("status", "pinned_tweet") if owner is not None else ():
+            if self.fate(user.get(name), owner) >= Effect.FETCH_AGAIN:
+                del user[name]
+            elif number_of(user.get(name)) is not None:
+                self.clean(user[name], owner)
 
-    def clean(self, post: dict[str, Any]) -> None:
-        if self.fate(post) is Effect.SCRUB_LOCATION:
+    def clean_mentions(self, post: dict[str, Any]) -> None:
+        mentions = post.get("entities", {"mentions": []})["mentions"]
+        for number, mention in enumerate(mentions):
+            if set(mention) <= MENTION:
+                continue
+            if self.fate_of_user(mention) is Effect.REMOVE:
+                mentions[number] = {name: mention[name] for name in mention if name in MENTION}
+            else:
+                self.clean_user(mention)
+
+    def clean(self, post: dict[str, Any], owner: int | None = None) -> None:
+        if self.fate(post, owner) is Effect.SCRUB_LOCATION:
             self.drop(post, "geo", "coordinates", "place")
+        self.clean_mentions(post)
         for name in ("user", "author", "in_reply_to_user"):
             self.clean_user(post.get(name))
         if self.fate_of_user(post.get("in_reply_to_user")) is Effect.REMOVE:
@@ -985,9 +1204,11 @@ def with_id(members: st.SearchStrategy[Any], ids: st.SearchStrategy[Any] = ID) -
     return shuffled.map(dict)
 
 
-def users(ids: st.SearchStrategy[Any] = ID) -> st.SearchStrategy[Any]:
+def users(ids: st.SearchStrategy[Any] = ID, *, with_posts: bool = False) -> st.SearchStrategy[Any]:
     location = st.one_of(st.none(), TEXT)
     optional = {"location": location, "derived": LOCATION, "profile_location": LOCATION, "url": TEXT}
+    if with_posts:
+        optional |= dict.fromkeys(("status", "pinned_tweet"), st.one_of(posts(1), posts(0, NO_ID), st.none()))
     return with_id(st.fixed_dictionaries({"username": TEXT}, optional=optional), ids)
 
 
@@ -995,6 +1216,9 @@ def posts(depth: int, ids: st.SearchStrategy[Any] = ID) -> st.SearchStrategy[Any
     optional = dict.fromkeys(("user", "author", "in_reply_to_user"), st.one_of(users(), users(NO_ID)))
     optional |= dict.fromkeys(("geo", "coordinates", "place"), LOCATION)
     optional |= {"author_id": NUMBERS.map(str), "lang": TEXT}
+    mention = st.fixed_dictionaries({"start": NUMBERS, "id": NUMBERS.map(str)}, optional={"username": TEXT})
+    profile = users(st.one_of(ID, NO_ID), with_posts=depth > 1)
+    optional["entities"] = st.fixed_dictionaries({"mentions": st.lists(mention | profile, max_size=2)})
     if depth:
         inner = st.one_of(posts(depth - 1), posts(depth - 1, NO_ID), st.none())
         optional |= {"retweeted_status": inner, "quoted_status": inner}
@@ -1014,7 +1238,7 @@ PAGE = st.fixed_dictionaries(
         "includes": st.fixed_dictionaries(
             {
                 "tweets": st.lists(posts(1), max_size=2),
-                "users": st.lists(users(), max_size=2),
+                "users": st.lists(users(with_posts=True), max_size=2),
                 "places": st.lists(st.sampled_from([{"id": "ulm"}, {"id": "rome"}]), max_size=2),
             }
         ),
@@ -1063,7 +1287,7 @@ def is_cut_from(rest: bytes, line: bytes) -> bool:
 
 LINES = st.builds(
     lambda value, random: Writer(random).write(value),
-    st.one_of(posts(2), PAGE, users()),
+    st.one_of(posts(2), PAGE, users(with_posts=True)),
     st.randoms(use_true_random=False),
 )
 
