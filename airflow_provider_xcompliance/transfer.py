@@ -27,9 +27,8 @@ from airflow_provider_xcompliance.api.errors import (
 )
 from airflow_provider_xcompliance.api.jobs import Job, JobStatus
 from airflow_provider_xcompliance.archive.events import (
-    EventCounts,
     InvalidEventsError,
-    read_events,
+    count_events,
     require_controls,
     require_submitted,
 )
@@ -297,10 +296,8 @@ def _require_fit(spool: IdSpool, limit: int) -> None:
 
 
 def _count_events(spool: Path, job: Job) -> dict[str, Any]:
-    counts = EventCounts()
     with spool.open("rb") as file:
-        for events in read_events(file, f"results of job {job.id}"):
-            counts.add(events)
+        counts = count_events(file, f"results of job {job.id}")
     if counts.unknown:
         log.warning(
             "job %s: X sent actions or reasons that this version does not know: %r", job.id, counts.unknown

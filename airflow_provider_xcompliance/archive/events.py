@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import IntEnum
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
+from functools import reduce
+from operator import attrgetter, or_
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -126,13 +127,13 @@ class _Counted(msgspec.Struct, kw_only=True, gc=False):
 _USUAL = {reason: action for action, reasons in EFFECTS.items() for reason in reasons}
 
 
-def _counted(action: str) -> type[_Counted]:
+def _counted(action: str) -> type[msgspec.Struct]:
     reasons = tuple(reason for reason, usual in _USUAL.items() if usual == action)
     fields = [("reason", Literal[reasons])]
     return msgspec.defstruct(action, fields, bases=(_Counted,), tag_field="action", tag=action, gc=False)
 
 
-_count_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Union[tuple(map(_counted, EFFECTS))])
+_count_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(reduce(or_, map(_counted, EFFECTS)))
 
 _action_of, _reason_of, _id_of = map(attrgetter, ("action", "reason", "id"))
 

@@ -15,10 +15,7 @@ MAX_LINE_BYTES = 1 << 20
 
 
 class LineTooLongError(ValueError):
-    """The line after those of the last block is longer than any record can be."""
-
-    def __init__(self) -> None:
-        super().__init__(f"a line has more than {MAX_LINE_BYTES:,} bytes")
+    """A line is longer than any record can be."""
 
 
 def line_blocks(source: SupportsRead[bytes], size: int | None = None) -> Iterator[bytes]:
@@ -37,6 +34,6 @@ def line_blocks(source: SupportsRead[bytes], size: int | None = None) -> Iterato
         else:
             rest += chunk
         if len(rest) > MAX_LINE_BYTES:
-            raise LineTooLongError
+            raise LineTooLongError(f"a line has more than {MAX_LINE_BYTES:,} bytes")
     if rest:
         yield rest + b"\n"

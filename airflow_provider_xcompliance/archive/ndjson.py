@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from airflow_provider_xcompliance.archive.extras import require
 from airflow_provider_xcompliance.archive.ids import MAX_SHOWN
 from airflow_provider_xcompliance.archive.index import BadIndexError, Entries, Facts, IndexWriter
-from airflow_provider_xcompliance.archive.records import BadRecordError, Counts, Decisions, ids_of, redact
+from airflow_provider_xcompliance.archive.lines import LineTooLongError
+from airflow_provider_xcompliance.archive.records import (
+    NOTICES,
+    BadRecordError,
+    Counts,
+    Decisions,
+    ids_of,
+    redact,
+)
 from airflow_provider_xcompliance.archive.typed_records import TypedReader, UncommonError
 
 if TYPE_CHECKING:
@@ -38,16 +46,18 @@ _BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r"
 _LF, _CR, _OPENING, _CLOSING = b"\n\r{}"
 
+# How notices begin; two letters that tell them from what posts begin with, and whether they are those of one.
+_NOTICES = tuple(f'{{"{name}"'.encode() for name in NOTICES)
+_TELLING = 2, 6
+_OF_NOTICES = np.zeros((256, 256), np.bool_)
+_OF_NOTICES[tuple([beginning[at] for beginning in _NOTICES] for at in _TELLING)] = True
+
 
 class Source(Protocol):
     """Plain content, open for reading."""
 
     def readinto(self, buffer: WriteableBuffer, /) -> int | None:
         """Read into a buffer; nothing is the end."""
-
-
-class LineTooLongError(ValueError):
-    """A line is longer than any record."""
 
 
 def read(
@@ -243,6 +253,11 @@ class _Lines:
         return _Lines(self.text, self.starts[which], self.stops[which], self.numbers[which])
 
     @property
+    def may_be_notices(self) -> NDArray[np.bool_]:
+        letters = tuple(self.text[np.minimum(self.starts + at, self.stops)] for at in _TELLING)
+        return _OF_NOTICES[letters]
+
+    @property
     def content(self) -> memoryview:
         return self.text[self.starts[0] : self.stops[-1]].data
 
@@ -284,7 +299,23 @@ class _Reader:
         lines = _Lines(text, starts, stops, np.arange(self._lines + 1, self._lines + 1 + len(ends)))
         self._lines += len(ends)
         is_empty = stops == starts
-        return lines.some(~is_empty) if is_empty.any() else lines
+        return self._without_notices(lines.some(~is_empty) if is_empty.any() else lines)
+
+    def _without_notices(self, lines: _Lines) -> _Lines:
+        """Make empty lines of notices, so that those between them are read at once."""
+        are_notices = lines.may_be_notices
+        for place in np.flatnonzero(are_notices).tolist():
+            text = lines.text[lines.starts[place] : lines.stops[place]]
+            are_notices[place] = self._is_notice(text.tobytes())
+            if are_notices[place]:
+                text[:] = _LF
+        return lines.some(~are_notices) if are_notices.any() else lines
+
+    def _is_notice(self, line: bytes) -> bool:
+        try:
+            return line.startswith(_NOTICES) and not any(ids_of(line, self._shape))
+        except BadRecordError:
+            return False
 
     def _held(self, lines: _Lines) -> Iterator[_Held]:
         if lines.look_like_objects:

@@ -4,6 +4,9 @@ Parquet files: column by column, without decoding what stays as it is.
 A file is written anew with its old footer, in which the places of the columns change. So all that the footer
 says of the schema stays word for word, and a column in which nothing goes is copied as bytes. The others are
 decoded, thinned out and encoded one by one, which takes each thread the memory of a column of a row group.
+
+The level of a compression stands nowhere in a file: what is encoded anew gets the one that pyarrow takes by
+default, which for ``zstd`` is 1.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ _Flags: TypeAlias = "NDArray[np.bool_]"
 _Task: TypeAlias = "tuple[tuple[int, _Edits], Callable[[], list[_Part]]]"
 
 _ROWS_AT_ONCE = 1 << 17
-_BYTES_AT_ONCE = 2 << 20
+_BYTES_AT_ONCE = 1 << 20
 _LARGE_BYTES = 8 << 20
 _ID = r"\A(?:0|[1-9][0-9]{0,18})\z"
 _TEXTS = (
@@ -108,24 +111,24 @@ class _Part(NamedTuple):
 
 class _Edits(NamedTuple):
     """
-    What is done in a row group, each a flag for every row; None: in no row.
+    What is done in a row group, each a flag for every row.
 
-    :param leaving: rows that go
-    :param quarantined: those of them that go to quarantine
+    :param staying: rows that stay; None: all
+    :param quarantined: rows that go to quarantine; None: none
     :param scrubbed: rows whose locations go, by column
     """
 
-    leaving: _Flags | None = None
-    quarantined: _Flags | None = None
+    staying: Any = None
+    quarantined: Any = None
     scrubbed: Mapping[int, _Flags] = MappingProxyType({})
 
     def concern(self, column: int) -> bool:
         """Whether anything changes in a column."""
-        return self.leaving is not None or column in self.scrubbed
+        return self.staying is not None or column in self.scrubbed
 
     def rows(self, rows: int) -> int:
         """Return how many of so many rows stay."""
-        return rows if self.leaving is None else rows - int(self.leaving.sum())
+        return rows if self.staying is None else int(self.staying.true_count)
 
 
 def read(
@@ -427,8 +430,8 @@ class _Plan:
         self.counts.quarantined += len(quarantined)
         self.counts.removed += len(leaving) - len(quarantined)
         return _Edits(
-            _flags(length, leaving) if leaving else None,
-            _flags(length, quarantined) if quarantined else None,
+            pa.array(~_flags(length, leaving)) if leaving else None,
+            pa.array(_flags(length, quarantined)) if quarantined else None,
             self._located(number, length, scrubbed) if scrubbed else {},
         )
 
@@ -472,18 +475,16 @@ def _part(table: _Table, number: int, edits: _Edits, column: int) -> _Part:
     quarantined: list[Any] = []
     first = 0
     for values in table.batches(number, column):
-        rows = slice(first, first + len(values))
+        rows = len(values)
         if scrubbed is not None:
-            values = _emptied(values, scrubbed[rows])
+            values = _emptied(values, scrubbed[first : first + rows])
         if edits.quarantined is not None:
-            quarantined.append(values.filter(pa.array(edits.quarantined[rows])))
-        if edits.leaving is not None:
-            values = values.filter(pa.array(~edits.leaving[rows]))
+            quarantined.append(values.filter(edits.quarantined.slice(first, rows)))
+        if edits.staying is not None:
+            values = values.filter(edits.staying.slice(first, rows))
         staying.append(values)
-        first = rows.stop
+        first += rows
     chunks = table.encoded(number, column, staying) if any(map(len, staying)) else []
-    if sum(values.nbytes for values in staying) > _LARGE_BYTES:
-        pa.default_memory_pool().release_unused()
     return _Part(chunks, quarantined)
 
 

@@ -41,10 +41,11 @@ _BARE: dict[JsonPath, frozenset[str]] = {(_REFERENCES,): _REFERENCE, (_MENTIONS,
 _OF_USERS = {"username", "screen_name"}
 _OF_POSTS = {"text", "full_text", "author_id", "user"}
 
-# What streams of version 1.1 say between posts, and what may come along with it.
-_NOTICES = frozenset(
+#: What streams of version 1.1 say between posts.
+NOTICES = frozenset(
     ("delete", "scrub_geo", "limit", "status_withheld", "user_withheld", "disconnect", "warning", "control")
 )
+# What may come along with it.
 _OF_NOTICES = {"timestamp_ms"}
 
 _TOO_DEEP = "nested too deeply"
@@ -312,7 +313,7 @@ def _read(value: Any, shape: str | None) -> _Content:
 
 def _is_notice(value: dict[str, Any]) -> bool:
     names = value.keys() - _OF_NOTICES
-    return len(names) == 1 and names <= _NOTICES
+    return len(names) == 1 and names <= NOTICES
 
 
 def _is_page(value: dict[str, Any]) -> bool:
@@ -374,7 +375,7 @@ def _post(value: Any, path: JsonPath) -> _Post | None:
     if number is None:
         return None
     users = _found(_user, _members(value, path, _USERS))
-    mentioned = _found(_user, _profiles(value.get(_ENTITIES), (*path, _ENTITIES)))
+    mentioned = _found(_user, _profiles(value, path))
     posts = _found(_post, _members(value, path, _POSTS))
     posts += _found(_post, _references(value, path))
     authors = [_number(value.get("author_id")), *(user.id for user in users if user.path[-1] in _AUTHORS)]
@@ -399,10 +400,12 @@ def _members(value: dict[str, Any], path: JsonPath, names: Iterable[str]) -> Ite
     return (((*path, name), value[name]) for name in names if name in value)
 
 
-def _profiles(entities: Any, path: JsonPath) -> Iterator[tuple[JsonPath, Any]]:
-    for place, item in _listed(entities, path, _MENTIONS):
-        if not item.keys() <= _MENTION:
-            yield place, item
+def _profiles(post: dict[str, Any], path: JsonPath) -> Iterator[tuple[JsonPath, Any]]:
+    # Who puts whole users into mentions puts the author into the post as well.
+    if isinstance(post.get("author"), dict):
+        for place, item in _listed(post.get(_ENTITIES), (*path, _ENTITIES), _MENTIONS):
+            if not item.keys() <= _MENTION:
+                yield place, item
 
 
 def _references(post: dict[str, Any], path: JsonPath) -> Iterator[tuple[JsonPath, Any]]:

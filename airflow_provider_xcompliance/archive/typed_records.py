@@ -112,7 +112,9 @@ class _Ids:
 
     def add(self, ids: list[Any], lines: Sequence[int]) -> None:
         self._ids += ids
-        self._lines.append(np.fromiter(lines, np.int64, len(lines)))
+        # Most are a range, of which numpy need not ask for each number.
+        is_range = isinstance(lines, range)
+        self._lines.append(np.arange(len(lines)) if is_range else np.fromiter(lines, np.int64, len(lines)))
 
     @property
     def lines(self) -> NDArray[np.int64]:
@@ -197,14 +199,6 @@ class _UserV1(Struct, gc=False):
 
 
 class _Mention(Struct, gc=False, forbid_unknown_fields=True):
-    start: int = 0
-    end: int = 0
-    username: str = ""
-    id: int = 0
-    tag: str = ""
-
-
-class _AnyMention(Struct, gc=False, forbid_unknown_fields=True):
     """A mention that is no profile, whatever its members are."""
 
     start: Any = None
@@ -212,14 +206,6 @@ class _AnyMention(Struct, gc=False, forbid_unknown_fields=True):
     username: Any = None
     id: Any = None
     tag: Any = None
-
-
-class _EntitiesV2(Struct, gc=False):
-    mentions: list[_Mention] = []
-
-
-class _EntitiesV1(Struct, gc=False):
-    mentions: _Absent = ""
 
 
 class _Entities(Struct, gc=False):
@@ -237,7 +223,6 @@ class _PostV2(Struct, gc=False):
     # It has an id, so that it is no page.
     id: _Id
     author_id: _Id | None = None
-    entities: _EntitiesV2 | None = None
     referenced_tweets: list[_Reference] | None = None
     id_str: None = None
     user: None = None
@@ -256,7 +241,6 @@ class _PostV1(Struct, gc=False):
     user: _UserV1 | None = None
     retweeted_status: _PostV1 | None = None
     quoted_status: _PostV1 | None = None
-    entities: _EntitiesV1 | None = None
     author_id: None = None
     author: None = None
     in_reply_to_user: None = None
@@ -346,7 +330,7 @@ def _decoder(type_: type[_T]) -> msgspec.json.Decoder[_T]:
 
 _reference = _decoder(_Reference)
 _whole_reference = _decoder(_WholeReference)
-_mention = _decoder(_AnyMention)
+_mention = _decoder(_Mention)
 _profile = _decoder(_User)
 
 
@@ -376,7 +360,9 @@ def _add_whole_references(found: _Found, posts: list[Any], lines: Sequence[int],
 
 
 def _add_profiles(found: _Found, posts: list[Any], lines: Sequence[int], level: int) -> None:
-    entities, places = _present(_ENTITIES, posts, lines)
+    # Only a post that holds its author holds whole users in its mentions.
+    flattened = [(post, line) for post, line in zip(posts, lines, strict=True) if post.author]
+    entities, places = _present(_ENTITIES, [post for post, _ in flattened], [line for _, line in flattened])
     users = []
     for mentions, line in zip(*_present(_MENTIONS, entities, places), strict=True):
         for raw in mentions:

@@ -175,7 +175,9 @@ def embedded(post: Object) -> list[Object]:
 
 
 def mentioned(post: Object) -> list[Object]:
-    """The users that stand whole in what a post mentions."""
+    """The users that stand whole in what a post mentions, which they do only if its author does too."""
+    if not isinstance(post.get("author"), dict):
+        return []
     entities = post.get("entities")
     mentions = objects(entities.get("mentions")) if isinstance(entities, dict) else []
     return [mention for mention in mentions if set(mention) - set(MENTION) and id_of(mention) is not None]
@@ -384,6 +386,9 @@ class Redaction:
     def clean_post(self, post: Object, by: int | None = None) -> Object:
         """Return what stays of a post that stays."""
         clean = {key: self._clean_member(key, value) for key, value in post.items()}
+        if mentioned(post):
+            mentions = [self._clean_mention(item) for item in post["entities"]["mentions"]]
+            clean["entities"] = {**post["entities"], "mentions": mentions}
         clean = {key: value for key, value in clean.items() if value is not TAKEN}
         if self._own_ruling(post, by).fate == Fate.SCRUB:
             clean = without(clean, POST_LOCATION)
@@ -395,8 +400,6 @@ class Redaction:
             return self._clean_embedded(value)
         if key == "referenced_tweets" and isinstance(value, list):
             return [self._clean_reference(item) for item in value]
-        if key == "entities" and mentioned({key: value}):
-            return {**value, "mentions": [self._clean_mention(item) for item in value["mentions"]]}
         if key in ("user", "author") and id_of(value) is not None:
             return self.clean_user(value)
         if key == "in_reply_to_user" and id_of(value) is not None:
@@ -413,7 +416,7 @@ class Redaction:
         return self.clean_post(post, by)
 
     def _clean_mention(self, item: Json) -> Json:
-        if not mentioned({"entities": {"mentions": [item]}}):
+        if not mentioned({"author": {}, "entities": {"mentions": [item]}}):
             return item
         if self._rules.of_user(id_of(item)).fate == Fate.REMOVE:
             self.stripped = True

@@ -15,6 +15,7 @@ from airflow_provider_xcompliance.archive.events import (
     ForeignEventsError,
     InvalidEventsError,
     MissingControlsError,
+    count_events,
     effect_of,
     read_events,
     require_controls,
@@ -37,9 +38,18 @@ def read(content: bytes) -> list[Event]:
     return [event for block in read_events(io.BytesIO(content), "result") for event in block]
 
 
+def count(content: bytes) -> dict[str, int]:
+    counts = count_events(io.BytesIO(content), "result").to_dict()
+    return {"events": counts["events"], "errors": sum(counts["errors"].values())}
+
+
+READERS = (read, count)
+
+
 def counted(content: bytes) -> EventCounts:
     counts = EventCounts()
     counts.add(read(content))
+    assert count_events(io.BytesIO(content), "result").to_dict() == counts.to_dict()
     return counts
 
 
@@ -87,6 +97,20 @@ def test_every_known_pair_is_known() -> None:
 
     assert counts.to_dict()["events"] == 9
     assert counts.unknown == []
+
+
+@pytest.mark.parametrize("reasons", events.EFFECTS.items(), ids=lambda item: item[0])
+def test_events_of_every_known_pair_are_counted_under_it(reasons: tuple[str, dict[str, Effect]]) -> None:
+    action, known = reasons
+    content = b"\n".join(
+        msgspec.json.encode({"id": "12", "action": action, "reason": reason})
+        for number, reason in enumerate(known, start=1)
+        for _ in range(number)
+    )
+
+    assert counted(content).to_dict()["actions"] == {
+        action: {reason: number for number, reason in enumerate(known, start=1)}
+    }
 
 
 @pytest.mark.parametrize(
@@ -157,8 +181,12 @@ def test_each_line_that_is_not_blank_is_one_record(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(events, "_BLOCK_BYTES", block_bytes)
         found = read(content)
+        counts = count_events(io.BytesIO(content), "result").to_dict()
 
     assert [event.id for event in found] == [msgspec.json.decode(record)["id"] for record, _ in result]
+    expected = EventCounts()
+    expected.add(found)
+    assert counts == expected.to_dict()
 
 
 @given(result=results.filter(bool), data=st.data())
@@ -169,8 +197,9 @@ def test_a_result_that_is_cut_inside_a_record_is_refused(
     last = whole.pop()
     cut = last[: data.draw(st.integers(min_value=1, max_value=len(last) - 1))]
 
-    with pytest.raises(InvalidEventsError, match=f"result:{len(whole) + 1}: "):
-        read(b"\n".join([*whole, cut]))
+    for take in READERS:
+        with pytest.raises(InvalidEventsError, match=f"result:{len(whole) + 1}: "):
+            take(b"\n".join([*whole, cut]))
 
 
 @given(result=results.filter(bool), data=st.data())
@@ -183,9 +212,12 @@ def test_a_changed_byte_is_refused_or_leaves_as_many_records(
     try:
         found = read(bytes(content))
     except InvalidEventsError:
+        with pytest.raises(InvalidEventsError):
+            count(bytes(content))
         return
 
     assert len(found) == len(result)
+    assert sum(count(bytes(content)).values()) == len(result)
 
 
 @pytest.mark.parametrize(
@@ -216,8 +248,9 @@ def test_a_changed_byte_is_refused_or_leaves_as_many_records(
     ],
 )
 def test_a_line_that_is_no_record_is_refused_with_its_number(content: bytes, line: int) -> None:
-    with pytest.raises(InvalidEventsError, match=rf"^result:{line}: "):
-        read(content)
+    for take in READERS:
+        with pytest.raises(InvalidEventsError, match=rf"^result:{line}: "):
+            take(content)
 
 
 def test_lines_are_numbered_right_far_into_a_result() -> None:

@@ -14,9 +14,11 @@ from airflow_provider_xcompliance.archive import ndjson
 from airflow_provider_xcompliance.archive.events import Effect
 from airflow_provider_xcompliance.archive.formats import Format
 from airflow_provider_xcompliance.archive.index import BadIndexError, Entries, Facts
-from airflow_provider_xcompliance.archive.ndjson import LineTooLongError, read, rewrite
+from airflow_provider_xcompliance.archive.lines import LineTooLongError
+from airflow_provider_xcompliance.archive.ndjson import read, rewrite
 from airflow_provider_xcompliance.archive.records import (
     NO_DECISION,
+    NOTICES,
     BadRecordError,
     Counts,
     Decision,
@@ -47,6 +49,9 @@ COMMON = {
         b'{"id":"27","author_id":"7","author":{"id":"7","username":"a"},"in_reply_to_user":{"id":"10"},'
         b'"referenced_tweets":[{"type":"quoted","id":"28","author_id":"11","text":""},{"type":"replied_to",'
         b'"id":"2"},{"id":"29","type":"retweeted"}]}',
+        b'{"id":"41","author_id":"7","author":{"id":"7","pinned_tweet":{"id":"42","text":""}},"entities":'
+        b'{"mentions":[{"start":0,"end":2,"username":"a","id":"6"},{"start":3,"id":"17","name":"b",'
+        b'"pinned_tweet":{"id":"43","author_id":"17"}}]}}',
     ),
     "numbers": (b'{"id":30,"author_id":8999999999999999999}', b'{"id":8999999999999999999}'),
     "pages": (
@@ -55,7 +60,10 @@ COMMON = {
         b'{"data":{"id":"34","author_id":"7"}}',
         b'{"data":[]}',
     ),
-    "users": (b'{"id":"14","username":"a","location":"x"}', b'{"id_str":"15","id":15,"screen_name":"b"}'),
+    "users": (
+        b'{"id":"14","username":"a","location":"x","pinned_tweet":{"id":"44","author_id":"14"}}',
+        b'{"id_str":"15","id":15,"screen_name":"b","status":{"id_str":"45","id":45}}',
+    ),
     "pages of users": (b'{"data":[{"id":"16","username":"a"}],"includes":{"tweets":[{"id":"35"}]}}',),
 }
 
@@ -84,6 +92,21 @@ MEMBERS = b"""
     "referenced_tweets":[{"id":"6","x":1}] "referenced_tweets":[{"type":"quoted","id":"x"}]
     "referenced_tweets":[[]]
     "referenced_tweets":[{"type":"quoted","id":"6","referenced_tweets":[{"type":"retweeted","id":"7"}]}]
+    "entities":null "entities":[] "entities":{} "entities":"null" "entities":{"mentions":null}
+    "entities":{"mentions":{}} "entities":{"mentions":[]} "entities":{"mentions":[null]}
+    "entities":{"mentions":"x"} "entities":{"mentions":[{"id":"5","x":1}]} "entities":{"mentions":[{}]}
+    "entities":{"mentions":[{"id":5,"start":"0","end":1.5,"tag":[1],"username":{"id":"6"}}]}
+    "entities":{"mentions":[{"id":"x","start":0}]} "entities":{"mentions":[{"id":"x","name":"a"}]}
+    "entities":{"mentions":[{"id":"5","status":{"id":"6"}}]} "entities":{"mentions":[{"id":"5","id_str":"6"}]}
+    "\\u0065ntities":{"\\u006dentions":[{"id":"5","\\u0069d_str":"6"}]}
+    "mentions":[{"id":"5","x":1}] "entities":{"mentions":[{"x":1}]} "entities":{"mentions":[[{"id":"5"}]]}
+    "user":{"id_str":"5","status":{"id_str":"6"}} "user":{"id_str":"5","status":null}
+    "user":{"id":"5","pinned_tweet":{"id":"6","author_id":"7"}} "user":{"id_str":"5","status":"x"}
+    "author":{"id":"5","status":{"id":"x"}} "user":{"id":"x","status":{"id":"6"}} "status":{"id":"6"}
+    "in_reply_to_user":{"id":"5","status":{"id":"6","user":{"id":"7","status":{"id":"8"}}}}
+    "username":"a","status":{"id":"6"} "username":"a","pinned_tweet":{"id":"6","user":{"id":"7"}}
+    "username":"a","status":[] "username":"a","status":{"text":""}
+    "username":"a","status":{"id":"6","data":{}}
     "x":"\xff" "x\xff":1 "x":"\xed\xa0\x80" "x":"\\ud800" "x":"\xc0\x80" "x":NaN "x":-Infinity "x":1e999
     "x":01 "x":"\\x" "x":"\xe6\x97" "x":"\x7f"
 """.split()
@@ -95,7 +118,8 @@ PAGES = b"""
     [{"id":"1"}],"includes":5 [{"id":"1"}],"includes":[] [{"id":"1"}],"includes":{"tweets":5}
     [{"id":"1"}],"includes":{"tweets":[5]} [{"id":"1"}],"includes":{"tweets":[{"id":""}]}
     [{"id":"1"}],"includes":{"users":[{}]} [],"includes":{"tweets":[{"id":"5","username":"a"}]}
-    [],"includes":{"users":[{"id":"5"}]} [{"id":"1"}],"includes":null
+    [],"includes":{"users":[{"id":"5"}]} [],"includes":{"users":[{"id":"5","pinned_tweet":{"id":"6"}}]}
+    [{"id":"1"}],"includes":null
     [{"id":"1"}],"includes":{"users":null} {"id":0}
     [{"id":"1","referenced_tweets":[{"type":"retweeted","id":"6"}]}],"includes":{"tweets":[{"id":"6","author_id":"7"}]}
 """.split()
@@ -130,6 +154,18 @@ TRAPS = (
     b'\xef\xbb\xbf{"id":"1"}',
     b'{"\\u0069d":"1"}',
     b'{"username":"a"}',
+    b'{"delete":{"status":{"id":1,"user_id":5}}}',
+    b'{"timestamp_ms":"1","limit":{"track":5}}',
+    b'{"delete":{"status":{"id":1}},"limit":1}',
+    b'{"delete":{"status":{"id":1}},"id":"5"}',
+    b'{"delete":{"status":{"id":1}},"id":null}',
+    b'{"delete":',
+    b'{"delete"}',
+    b'{"delete":1}}',
+    b'{"control":null} {"id":"5"}',
+    b'{"conversation_id":"1","id":"5"}',
+    b'{ "warning":{}}',
+    b'{"data":[{"delete":{}}]}',
     b'{"id":"5","id":"6","username":"a","username":null}',
 )
 
@@ -224,6 +260,25 @@ class TestReading:
         monkeypatch.setattr(ndjson, "ids_of", None)
 
         assert [found(content) for content in (lines, lines + end)] == expected
+
+    @pytest.mark.parametrize("common", COMMON)
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=repr)
+    def test_lines_between_notices_are_read_at_once(
+        self, common: str, end: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        notices = [b'{"%s":{"id":1}}' % name.encode() for name in NOTICES]
+        content = end.join([notices[0], *((*notices, *COMMON[common]) * 9), *notices])
+        expected = obvious(content)
+        seen: list[bytes] = []
+        monkeypatch.setattr(ndjson, "ids_of", lambda line, shape: seen.append(line) or ids_of(line, shape))
+
+        assert found(content) == expected
+        assert seen == [notices[0], *notices * 10]
+
+    def test_notices_alone_are_no_records(self) -> None:
+        content = b'{"limit":{"track":1}}\n' * 50
+
+        assert found(content) == (set(), set(), Facts(bytes=len(content)))
 
     def test_pages_may_be_told(self) -> None:
         lines = b"\n".join([*COMMON["pages"], *COMMON["pages of users"]])

@@ -116,7 +116,7 @@ class TestIdsOf:
             ),
             pytest.param(
                 '{"id":"1","author":{"id":"7","pinned_tweet":{"id":"2"}},"in_reply_to_user":{"id":"8",'
-                '"pinned_tweet":{"id":"3","entities":{"mentions":[{"id":"9","x":1}]}}}}',
+                '"pinned_tweet":{"id":"3","author":{},"entities":{"mentions":[{"id":"9","x":1}]}}}}',
                 [1, 2, 3],
                 [7, 8, 9],
                 id="pinned-posts-in-a-post",
@@ -134,7 +134,7 @@ class TestIdsOf:
                 id="page-with-a-pinned-post",
             ),
             pytest.param(
-                '{"id":"1","entities":{"mentions":[{"start":0,"end":2,"username":"a","id":"7","tag":"a"},'
+                '{"id":"1","author":{},"entities":{"mentions":[{"start":0,"end":2,"username":"a","id":"7"},'
                 '{"id":"8","name":"b"},{"start":0,"id":"9","pinned_tweet":{"id":"2"}},{"id":"x","name":"c"},null]}}',
                 [1, 2],
                 [8, 9],
@@ -146,6 +146,12 @@ class TestIdsOf:
                 [1, 2],
                 [],
                 id="mentions-elsewhere",
+            ),
+            pytest.param(
+                '{"id":"1","author_id":"7","entities":{"mentions":[{"id":"8","name":"b"}]}}',
+                [1],
+                [7],
+                id="mentions-of-a-post-without-its-authors-profile",
             ),
             pytest.param(
                 '{"id":"1","text":"","quoted_status":{"id":"x","user":{"id":"7"}},"author":"7","user":null,'
@@ -276,8 +282,7 @@ BAD_LINES = [
     (b'{"id":"1"}{"id":"2"}', "not JSON: Extra data (character 11)"),
     (b'{"id":"1","text":"\t"}', "not JSON: Invalid control character at (character 19)"),
     (b'\xef\xbb\xbf{"id":"1"}', "not JSON: Unexpected UTF-8 BOM (decode using utf-8-sig) (character 1)"),
-    (b'{"id":"1","text":"\xff"}', "not UTF-8: invalid start byte (byte 19)"),
-    (b'{"id":"1","text":"\xed\xa0\x80"}', "not UTF-8: invalid continuation byte (byte 19)"),
+    (b'{"id":"1"}\xff', "not JSON: Extra data (character 11)"),
     (b'["1"]', "not a JSON object"),
     (b"1", "not a JSON object"),
     (b'{"id":' + b"1" * 5000 + b"}", "a number has too many digits"),
@@ -357,7 +362,7 @@ V2_PROFILE = (
     '"username":"a"}'
 )
 MENTIONED = (
-    '{"id":"1","author_id":"7","entities":{"mentions":[{"start":0,"end":2,"username":"a","id":"8"},{"location":'
+    '{"id":"1","author":{"id":"7"},"entities":{"mentions":[{"start":0,"end":2,"username":"a","id":"8"},{"location":'
     '"Ulm","start":3,"pinned_tweet":{"id":"2","geo":{"p":1}},"end":5,"name":"b","username":"b","id":"9"}]}}'
 )
 FLAT_RT = (
@@ -598,7 +603,7 @@ RECORDS = [
         "mentioned-profile-removed",
         MENTIONED,
         "u9:remove",
-        '{"id":"1","author_id":"7","entities":{"mentions":[{"start":0,"end":2,"username":"a","id":"8"},{'
+        '{"id":"1","author":{"id":"7"},"entities":{"mentions":[{"start":0,"end":2,"username":"a","id":"8"},{'
         '"start":3,"end":5,"username":"b","id":"9"}]}}',
         "stripped=1 remove/u9=1",
     ),
@@ -999,6 +1004,16 @@ class TestRedact:
     def test_the_shape_can_be_given(self, shape: str, after: bytes | None) -> None:
         assert redact(b'{"id":"7"}', Night("u7:remove"), shape).line == after
 
+    @pytest.mark.parametrize("text", [b"\xff", b"\xe6\x97", b"\xed\xa0\x80", b"\xc0\x80"])
+    def test_text_that_is_no_utf8_saves_no_record_and_stays_as_it_is(self, text: bytes) -> None:
+        line = b'{"id":"1","text":"%s","geo":"%s","%s":{"id":"2"}}' % (text, text, text)
+        page = b'{"data":[%s,{"id":"3"}]}' % line
+
+        assert ids_of(line) == Held([1], [], 1, 1)
+        assert redact(line, Night("p1:remove")).line is None
+        assert redact(line, Night("p1:scrub")).line == line.replace(b',"geo":"%s"' % text, b"")
+        assert redact(page, Night("p1:fetch")).quarantined == [b'{"data":[%s]}' % line]
+
     @pytest.mark.parametrize("name", ["retweeted_status", "quoted_status"])
     def test_what_is_shallow_enough_to_be_read_is_shallow_enough_to_be_redacted(self, name: str) -> None:
         night = Night("p1:scrub")
@@ -1116,7 +1131,7 @@ class Obvious:
                 self.clean(user[name], owner)
 
     def clean_mentions(self, post: dict[str, Any]) -> None:
-        mentions = post.get("entities", {"mentions": []})["mentions"]
+        mentions = post["entities"]["mentions"] if "author" in post and "entities" in post else []
         for number, mention in enumerate(mentions):
             if set(mention) <= MENTION:
                 continue
