@@ -112,8 +112,8 @@ def extract(
     :param max_ids: how many ids one file has at most
     :param max_bad_ratio: the most records whose ids cannot be told ÷ all records; None: no limit
     :param now: the time (default: this machine's)
-    :raises BadArchiveError: if there are more of them, if a whole file does not tell who wrote its posts
-        although ``users`` are asked for, or if there is no id at all
+    :raises BadArchiveError: if there are more of them, if a table does not tell who wrote its posts although
+        ``users`` are asked for, or if there is no id at all
     :raises StorageError: if a file cannot be read or landed
     """
     now = now or datetime.now(UTC)
@@ -201,6 +201,8 @@ def _gather(archive: Archive, job_type: JobType, ids: SortedIds, directory: Path
     """Take the ids of all files, out of their indexes."""
     found, keys = Extract(), {}
     for listed in archive.files():
+        if job_type == "users":
+            _require_authors(listed)
         is_known = archive.has_index(listed)
         index, file = archive.index(listed, directory)
         for some in index.ids(job_type):
@@ -225,12 +227,16 @@ def _add_facts(found: Extract, job_type: JobType, file: ArchiveFile, facts: Fact
     found.bad_lines += facts.bad_lines[: _MAX_SHOWN - len(found.bad_lines)]
     # Plain lists hold nothing that anybody wrote.
     if job_type == "users" and file.format.kind != "ids":
-        if facts.records and facts.authorless == facts.records:
-            raise BadArchiveError(
-                f"{storage.display(file.uri)}: it does not tell who wrote its posts, so they cannot be "
-                "checked for users; name the column with columns=Columns(id=…, author=…), or leave it out"
-            )
         found.authorless += facts.authorless
+
+
+def _require_authors(file: ArchiveFile) -> None:
+    columns = file.format.columns
+    if columns and not columns.author and file.format.shape != "users":
+        raise BadArchiveError(
+            f"{storage.display(file.uri)}: it does not tell who wrote its posts, so they cannot be checked "
+            "for users; name the column with columns=Columns(id=…, author=…), or leave the file out"
+        )
 
 
 def _require_good(found: Extract, max_bad_ratio: float | None) -> None:

@@ -508,7 +508,7 @@ class RedactArchiveOperator(_EventsOperator):
         """Apply the events."""
         with failing_at_once():
             report = self._apply()
-        self.log.info("%s", report)
+        self.log.info("%s", _told(report))
         if report["unknown"]:
             raise AirflowFailException(
                 f"all else is applied, but nothing is known to do about {report['unknown']}; name these in "
@@ -566,8 +566,21 @@ class RecordChecksOperator(_EventsOperator):
 
             reports = [self.reports] if isinstance(self.reports, Mapping) else list(self.reports)
             night = record(self._archive(), self._night(), reports, context["ti"].run_id)
-        self.log.info("%s", night)
+        self.log.info("%s; the evidence is at %s", _told(night["done"]), night["evidence"])
         return night
+
+
+def _told(report: Mapping[str, Any]) -> str:
+    """Tell a report in one line."""
+    if not report:
+        return "nothing was applied"
+    done = ", ".join(f"{report[key]:,} {key}" for key in ("removed", "quarantined", "scrubbed", "stripped"))
+    old = report["old_versions"]
+    versions = "an unknown number of" if old is None else f"{old:,}"
+    return (
+        f"{'dry run: ' if report['dry_run'] else ''}of {report['records']:,} records {done}; "
+        f"{report['files_changed']:,} of {report['files']:,} files written anew; {versions} old versions"
+    )
 
 
 def _job_type(job_type: str) -> JobType:
