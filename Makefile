@@ -39,12 +39,12 @@ COMPILE = printf '%s\n' uv hatchling editables apache-airflow==$(1) | $(UV) pip 
 	--universal --python-version 3.11 $(EXTRAS:%=--extra %) $(2) --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test reliability lint bench live constraints clean
+.PHONY: help demo test reliability thirty-nights test-distributed lint bench live constraints clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## the nightly DAG on a real Airflow against the stand-in X API; FLOW=current|legacy
+demo: $(READY)  ## the nightly DAGs on a real Airflow against the stand-in X API; FLOW=current|legacy
 	@$(PY) -m demo.run --flow $(FLOW) $(ARGS)
 
 test: $(READY) $(AZURITE_READY)  ## the test suite; AIRFLOW=2.11.2 for that version, ARGS="-k words" for pytest
@@ -52,6 +52,12 @@ test: $(READY) $(AZURITE_READY)  ## the test suite; AIRFLOW=2.11.2 for that vers
 
 reliability: $(READY) $(AZURITE_READY)  ## the reliability matrix and its scorecard; ARGS="--quick --json FILE -k words"
 	@$(PY) tests/reliability/scorecard.py $(ARGS)
+
+thirty-nights: $(READY)  ## a month of an archive on versioned S3, with kills and other writers
+	@NIGHTS=30 $(PY) -m pytest tests/nights $(ARGS)
+
+test-distributed: $(DISTRIBUTED_READY)  ## an archive's night on Celery with two workers, one of which is killed
+	@$(PY) -m pytest -m distributed tests/distributed $(ARGS)
 
 lint: $(READY)  ## ruff check, ruff format, mypy --strict
 	@$(PY) -m ruff check .
