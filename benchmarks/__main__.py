@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from benchmarks import download, events, ids, memory, upload
+from benchmarks import apply, dedupe, download, events, extract, ids, memory, nights, parquet, upload
 from benchmarks.harness import PAIRS, WORK, Row
 
 BENCHMARKS = {
-    module.__name__.rpartition(".")[2]: module for module in (download, upload, ids, events, memory)
+    module.__name__.rpartition(".")[2]: module
+    for module in (download, upload, ids, dedupe, events, memory, extract, apply, nights, parquet)
 }
 HEADINGS = ("what: rival", "ours", "rival", "ratio (min to max)", "gate", "met", "peak MB")
 MET = {True: "yes", False: "NO", None: ""}
@@ -28,6 +30,8 @@ def main() -> int:
     if unknown := set(chosen.names) - set(BENCHMARKS):
         options.error(f"there is no {', '.join(sorted(unknown))}")
     WORK.mkdir(exist_ok=True)
+    # Modules are compiled once, as they are where packages are installed.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     rows: list[Row] = []
     for name in chosen.names or BENCHMARKS:
         print(f"{name} …", file=sys.stderr, flush=True)

@@ -11,12 +11,10 @@ EVENTS = 1_000_000
 
 
 def ours(source: Path) -> None:
-    from airflow_provider_xcompliance.archive.events import EventCounts, read_events
+    from airflow_provider_xcompliance.archive.events import count_events
 
-    counts = EventCounts()
     with source.open("rb") as file:
-        for events in read_events(file, source.name):
-            counts.add(events)
+        counts = count_events(file, source.name)
     print(counts.to_dict()["events"])
 
 

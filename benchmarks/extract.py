@@ -1,20 +1,33 @@
-"""Ids of posts and users out of newline-delimited JSON: ours beside ``json.loads`` of every line, and jq."""
+"""
+Ids of posts and users out of newline-delimited JSON: ours beside ``json.loads`` of every line, and jq.
+
+As starting counts, what runs in a child imports no harness.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.archives import KINDS, archive
-from benchmarks.harness import WORK, Row, megabytes_of, python, race
+if TYPE_CHECKING:
+    from benchmarks.harness import Row
 
-MEGABYTES = 1_000
-MEGABYTES_FOR_JQ = 400
+#: What is raced: kind of archive, megabytes, rival, gate. Version 1.1 has none: merely to skip such posts,
+#: without a look at any member, takes a ninth of what json.loads takes for them.
+RACES = (
+    ("v2", 1_000, "json_loads", 5.0),
+    ("v2", 400, "jq", 10.0),
+    ("v1", 200, "json_loads", None),
+    ("v1", 200, "jq", None),
+)
+
+MOST_MB = 100
 
 #: All posts whose content is there, or is retweeted, and their authors, marked with a u.
 JQ = r"""
@@ -34,7 +47,7 @@ def ours(source: Path) -> None:
     from airflow_provider_xcompliance.archive.ndjson import read
     from airflow_provider_xcompliance.archive.sorted_ids import unique_in_place
 
-    with TemporaryDirectory(dir=WORK) as directory:
+    with TemporaryDirectory(dir=source.parent) as directory:
         path = Path(directory, "index")
         with source.open("rb", buffering=0) as file, IndexWriter(path) as index:
             read(file, format_of(source.name), source.name, index)
@@ -83,18 +96,21 @@ def _print(*sets: set[int]) -> None:
 
 
 def measure() -> list[Row]:
-    return [
-        _race(kind, rival, megabytes, gate)
-        for rival, megabytes, gate in (("json_loads", MEGABYTES, 5.0), ("jq", MEGABYTES_FOR_JQ, 10.0))
-        for kind in KINDS
-    ]
+    return [_race(*each) for each in RACES]
 
 
-def _race(kind: str, rival: str, megabytes: int, gate: float) -> Row:
+def _race(kind: str, megabytes: int, rival: str, gate: float | None) -> Row:
+    from benchmarks.archives import archive
+    from benchmarks.harness import megabytes_of, python, race
+
     source, _ = archive(kind, megabytes)
     commands = [python("extract", side, source) for side in ("ours", rival)]
     what = f"ids out of NDJSON ({kind}): {rival.replace('_', '.')}"
-    return race(what, megabytes_of(source), *commands, gate=gate)
+    row = race(what, megabytes_of(source), *commands, gate=gate)
+    if gate is None:
+        return row
+    met = bool(row.met) and row.peak_mb <= MOST_MB
+    return dataclasses.replace(row, gate=f"{row.gate}, ≤ {MOST_MB} MB", met=met)
 
 
 if __name__ == "__main__":

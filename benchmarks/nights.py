@@ -35,9 +35,7 @@ def extract(folder: Path) -> None:
     from airflow_provider_xcompliance.catalogue import Archive
 
     root = f"{folder}/"
-    files = Archive(
-        sources=[root], client=None, root=root, state=f"{root}_xcompliance", state_client=None
-    )
+    files = Archive(sources=[root], client=None, root=root, state=f"{root}_xcompliance", state_client=None)
     found = extraction.extract(files, "tweets", f"{root}_xcompliance/ids")
     print(found.ids, found.files)
 
