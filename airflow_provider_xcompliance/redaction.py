@@ -165,19 +165,28 @@ class Redaction:
         """
         Apply the events to these files.
 
-        :raises ChangedError: if a file changes each time while it is read
+        :raises ChangedError: after all others were done, if a file changed each time while it was read
         :raises StorageError: if a file cannot be read or written
         """
         started = logged = time.monotonic()
         report = Report(dry_run=self.dry_run, unknown=dict(self.events.unknown))
+        restless: list[str] = []
         with spool_directory() as directory:
             for uri in uris:
-                self._apply_to(uri, report, directory)
+                try:
+                    self._apply_to(uri, report, directory)
+                except ChangedError as error:
+                    log.warning("%s; it is left for another try", error)
+                    restless.append(str(error))
                 if time.monotonic() - logged >= _PROGRESS_SECONDS:
                     logged = time.monotonic()
                     log.info(
                         "%s files looked at, %s changed", f"{report.files:,}", f"{report.files_changed:,}"
                     )
+        if restless:
+            raise ChangedError(
+                f"{len(restless):,} files changed each time while they were read: {restless[0]}"
+            )
         report.seconds = time.monotonic() - started
         return report
 
@@ -191,7 +200,7 @@ class Redaction:
         report.add(file, outcome)
         if outcome.is_changed:
             log.info("%s: %s", storage.display(uri), _told(outcome.counts))
-            if not (self.dry_run or self.destination):
+            if not (self.dry_run or self._is_copied(file)):
                 self._see_to_old_versions(uri, report)
 
     def _until_unchanged(self, uri: str, directory: Path) -> tuple[ArchiveFile, Outcome]:
@@ -208,7 +217,7 @@ class Redaction:
         index, file = self.archive.index(file, directory)
         outcome = Outcome(index.facts.records, index.facts.bad, index.facts.bad_lines)
         hits = index.hits(self.events)
-        is_copied = bool(self.destination) and not self.dry_run
+        is_copied = self._is_copied(file) and not self.dry_run
         if len(hits) or is_copied:
             with tempfile.TemporaryDirectory(dir=directory) as name:
                 spool = spool_file(Path(name), "redacted")
@@ -232,7 +241,7 @@ class Redaction:
             uri = self.archive.quarantine_uri(file, key_of(self.key, file.version))
             checksum = storage.checksum_of(str(quarantine))
             storage.land(quarantine, checksum, uri, self.archive.state_client, replace=True)
-        if not self.destination:
+        if not self._is_copied(file):
             self._replace(file, spool, outcome)
 
     def _rewrite(self, file: ArchiveFile, hits: NDArray[np.int64], spool: Path, quarantine: Path) -> Counts:
@@ -287,24 +296,20 @@ class Redaction:
         """Return what a try before this one did to a file, if it came to its end."""
         if self.dry_run:
             return None
-        if self.destination:
-            uri = self._copy_uri(file)
-            manifest = _read_manifest(manifest_uri(uri), self.destination_client)
-            is_done = manifest and manifest.key == self.key and manifest.source_version == file.version
-            return manifest.outcome if manifest and is_done and self._stands(uri, manifest) else None
+        if self._is_copied(file):
+            uri, client = self._copy_uri(file), self.destination_client
+            manifest = _read_manifest(manifest_uri(uri), client)
+            is_of_this = manifest and (manifest.key, manifest.source_version) == (self.key, file.version)
+            return manifest.outcome if manifest and is_of_this and _stands(uri, client, manifest) else None
         if self._manifest_uri(file) not in self._manifests:
             return None
         manifest = _read_manifest(self._manifest_uri(file), self.archive.state_client)
-        return manifest.outcome if manifest and self._stands(file.uri, manifest) else None
+        client = self.archive.client_of(file.uri)
+        return manifest.outcome if manifest and _stands(file.uri, client, manifest) else None
 
-    def _stands(self, uri: str, manifest: _Manifest) -> bool:
-        client = self.destination_client if self.destination else self.archive.client_of(uri)
-        try:
-            if storage.stat(uri, client).bytes != manifest.bytes:
-                return False
-            return storage.checksum_of(uri, client).crc32c == manifest.crc32c
-        except MissingError:
-            return False
+    def _is_copied(self, file: ArchiveFile) -> bool:
+        # The quarantine is this package's own, and is redacted where it is.
+        return bool(self.destination) and not file.is_quarantined
 
     @cached_property
     def _manifests(self) -> frozenset[str]:
@@ -325,6 +330,16 @@ class Redaction:
         report.old_versions = (
             None if left is None or report.old_versions is None else report.old_versions + left
         )
+
+
+def _stands(uri: str, client: Any, manifest: _Manifest) -> bool:
+    """Whether what a manifest tells of is there."""
+    try:
+        if storage.stat(uri, client).bytes != manifest.bytes:
+            return False
+        return storage.checksum_of(uri, client).crc32c == manifest.crc32c
+    except MissingError:
+        return False
 
 
 def _read_manifest(uri: str, client: Any) -> _Manifest | None:

@@ -220,6 +220,20 @@ class TestBeside:
 
         assert numbers_in(tmp_path / "clean/a.ndjson") == [2]
 
+    def test_the_quarantine_is_redacted_where_it_is(self, world, tmp_path):
+        world.write("a.ndjson", line_of(1), line_of(2))
+        clean = {"destination": str(tmp_path / "clean")}
+        world.apply(event_set({1: EDITED}), **clean)
+
+        world.apply(event_set({1: DELETED}), key="next night", **clean)
+
+        (aside,) = world.state("quarantine/*/a.ndjson")
+        assert aside.read_text() == ""
+        assert sorted(path.name for path in (tmp_path / "clean").rglob("*")) == [
+            "a.ndjson",
+            "a.ndjson.manifest.json",
+        ]
+
 
 class TestDryRun:
     def test_it_tells_the_same_and_writes_nothing(self, world):
@@ -255,20 +269,23 @@ class TestOtherWriters:
 
     def test_a_file_that_never_rests_is_left_as_it_is(self, world, monkeypatch):
         path = world.write("a.ndjson", line_of(1))
+        other = world.write("b.ndjson", line_of(1), line_of(2))
         replace = storage.replace
         numbers = iter(range(2, 9))
 
-        def after_an_append(*arguments):
-            with path.open("a") as file:
-                file.write(f"{line_of(next(numbers))}\n")
-            return replace(*arguments)
+        def after_an_append(spool, uri, *arguments):
+            if uri == str(path):
+                with path.open("a") as file:
+                    file.write(f"{line_of(next(numbers))}\n")
+            return replace(spool, uri, *arguments)
 
         monkeypatch.setattr(redaction.storage, "replace", after_an_append)
-        with pytest.raises(ChangedError):
+        with pytest.raises(ChangedError, match=r"1 files changed each time .*a\.ndjson"):
             world.apply(event_set({1: DELETED}))
 
         assert numbers_in(path) == [1, 2, 3, 4]
-        assert world.state("applied/**/*.json") == []
+        assert numbers_in(other) == [2]
+        assert [each.name for each in world.state("applied/**/*.json")] == ["b.ndjson.json"]
 
     def test_a_file_that_is_gone_is_no_error(self, world):
         world.write("a.ndjson", line_of(1))
