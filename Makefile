@@ -54,7 +54,7 @@ reliability: $(READY) $(AZURITE_READY)  ## the reliability matrix and its scorec
 	@$(PY) tests/reliability/scorecard.py $(ARGS)
 
 thirty-nights: $(READY)  ## a month of an archive on versioned S3, with kills and other writers
-	@NIGHTS=30 $(PY) -m pytest tests/nights $(ARGS)
+	@NIGHTS=30 PYTHONHASHSEED=0 $(PY) -m pytest tests/nights $(ARGS)
 
 test-distributed: $(DISTRIBUTED_READY)  ## an archive's night on Celery with two workers, one of which is killed
 	@$(PY) -m pytest -m distributed tests/distributed $(ARGS)
