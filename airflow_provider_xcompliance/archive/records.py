@@ -335,14 +335,14 @@ def _page(page: dict[str, Any], shape: str | None) -> _Content:
 
 
 def _introduce_authors(things: list[_Thing]) -> None:
-    # Of a post that is retweeted by its id alone, the page tells elsewhere who wrote it.
+    # Of a post that is retweeted, often by its id alone, the page tells elsewhere who wrote it.
     authors = defaultdict[int, list[int]](list)
     for post in things:
         if isinstance(post, _Post):
             authors[post.id] += post.people
     everything = chain.from_iterable(map(_with_all_inside, things))
     for repeated in chain.from_iterable(post.retweeted for post in everything if isinstance(post, _Post)):
-        if repeated.value.keys() <= _REFERENCE:
+        if not repeated.people:
             repeated.people = [*dict.fromkeys(authors[repeated.id])]
 
 

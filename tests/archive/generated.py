@@ -171,6 +171,12 @@ class Maker:
     author_rate: float = 0.9
     tags: Callable[[], str] = field(default=str)
 
+    @classmethod
+    def of(cls, random: Random) -> "Maker":
+        """Often of so few ids that a page holds a post several times."""
+        few = random.choice((None, 4, 12))
+        return cls(random, posts=random.sample(POST_IDS, few or len(POST_IDS)), users=USER_IDS[:few])
+
     def maybe(self, chance: float) -> bool:
         return self.random.random() < chance
 
@@ -519,7 +525,7 @@ def ndjson(
 ) -> File:
     """Make a file of records, and of what is none."""
     shape, make = RECORDS[records]
-    maker, style = maker or Maker(random), style or Style.of(random)
+    maker, style = maker or Maker.of(random), style or Style.of(random)
     odd = random.choice((0.0, 0.1, 0.3))
     ends = random.choice((("\n",), ("\n",), ("\r\n",), ("\n", "\r\n", " \n")))
     content = bytearray()
@@ -540,7 +546,7 @@ def delimited(
     random: Random, kind: str, lines: int, maker: Maker | None = None, *, of_users: bool = False
 ) -> File:
     """Make a table with a header, in which values hold delimiters, quotes and ends of lines."""
-    maker = maker or Maker(random)
+    maker = maker or Maker.of(random)
     delimiter, columns = {"csv": ",", "tsv": "\t"}[kind], USER_COLUMNS if of_users else COLUMNS
     end = random.choice(("\n", "\n", "\r\n"))
     quoting = random.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
@@ -583,7 +589,7 @@ def _values(maker: Maker, columns: Iterable[str]) -> list[str]:
 
 def id_list(random: Random, lines: int, maker: Maker | None = None, shape: str | None = None) -> File:
     """Make a plain list of ids."""
-    maker = maker or Maker(random)
+    maker = maker or Maker.of(random)
     shape = shape or random.choice(("tweet_ids", "user_ids"))
     number = {"tweet_ids": maker.post_id, "user_ids": maker.user_id}[shape]
     bad = ("abc", "1.4E+18", "012", str(2**63), "-1", "1,2", '"12"')
@@ -605,7 +611,7 @@ def parquet(random: Random, lines: int, maker: Maker | None = None) -> File:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    maker = maker or Maker(random)
+    maker = maker or Maker.of(random)
     as_text = random.random() < 0.5
     kind = (
         random.choice((pa.string(), pa.large_string()))

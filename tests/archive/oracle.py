@@ -146,6 +146,11 @@ def author_of(post: Object) -> int | None:
     return None
 
 
+def authors_of(post: Object) -> frozenset[int]:
+    author = author_of(post)
+    return frozenset() if author is None else frozenset({author})
+
+
 def is_page(record: Object) -> bool:
     return isinstance(record.get("data"), dict | list) and "id" not in record and "id_str" not in record
 
@@ -195,13 +200,21 @@ def posts_of(user: Object) -> list[Object]:
 
 
 class Retweeted(NamedTuple):
-    """A post that another one merely repeats."""
+    """
+    A post that another one merely repeats.
+
+    :param authors: a page may hold a post several times, and name another author each time
+    """
 
     id: int
-    author: int | None
+    authors: frozenset[int]
 
 
-def retweeted_by(post: Object, authors: Mapping[int, int | None]) -> list[Retweeted]:
+#: Of the posts of a page.
+Authors = Mapping[int, frozenset[int]]
+
+
+def retweeted_by(post: Object, authors: Authors) -> list[Retweeted]:
     """
     Return what a post repeats.
 
@@ -214,7 +227,7 @@ def retweeted_by(post: Object, authors: Mapping[int, int | None]) -> list[Retwee
     ]
     found.append((post.get("retweeted_status"), id_of(post.get("retweeted_status"))))
     return [
-        Retweeted(number, author_of(item) if author_of(item) is not None else authors.get(number))
+        Retweeted(number, authors_of(item) or authors.get(number, frozenset()))
         for item, number in found
         if number is not None
     ]
@@ -351,7 +364,7 @@ class Redaction:
     :param authors: of the posts that a page includes
     """
 
-    def __init__(self, rules: Rules, authors: Mapping[int, int | None]) -> None:
+    def __init__(self, rules: Rules, authors: Authors) -> None:
         self._rules = rules
         self._authors = authors
         self.scrubbed = self.stripped = False
@@ -363,7 +376,11 @@ class Redaction:
         :param by: who wrote it, where it does not tell
         """
         own = self._own_ruling(post, by)
-        repeated = [self._rules.of_post(*retweeted) for retweeted in retweeted_by(post, self._authors)]
+        repeated = [
+            self._rules.of_post(retweeted.id, author)
+            for retweeted in retweeted_by(post, self._authors)
+            for author in retweeted.authors or [None]
+        ]
         return strongest([own, *(ruling for ruling in repeated if ruling.fate >= Fate.QUARANTINE)])
 
     def _own_ruling(self, post: Object, by: int | None) -> Ruling:
@@ -440,9 +457,7 @@ def redact(record: Object, rules: Rules, shape: str | None = None) -> Left:
     return redact_page(record, rules, shape) if is_page(record) else redact_own(record, rules, shape)
 
 
-def redact_own(
-    record: Object, rules: Rules, shape: str | None, authors: Mapping[int, int | None] | None = None
-) -> Left:
+def redact_own(record: Object, rules: Rules, shape: str | None, authors: Authors | None = None) -> Left:
     redaction = Redaction(rules, authors or {})
     if is_user(record, shape):
         ruling, clean = rules.of_user(id_of(record)), redaction.clean_user
@@ -459,7 +474,9 @@ def redact_own(
 
 
 def redact_page(page: Object, rules: Rules, shape: str | None) -> Left:
-    authors = {id_of(post): author_of(post) for post in [*items_of(page), *included(page, "tweets")]}
+    authors: dict[int, frozenset[int]] = {}
+    for post in [*items_of(page), *included(page, "tweets")]:
+        authors[id_of(post)] = authors.get(id_of(post), frozenset()) | authors_of(post)
     parts = [redact_own(item, rules, shape, authors) for item in items_of(page)]
     kept = [part.value for part in parts if part.value is not None]
     left = Left(

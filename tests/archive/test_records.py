@@ -770,6 +770,23 @@ PAGES = [
         "removed=2 remove/u9=2",
     ),
     Case(
+        "retweet-of-a-post-that-is-there-by-several-authors",
+        page(f"{A},{RETWEET}", tweets=f'{C},{{"id":"3","author_id":"8"}}'),
+        "u9:remove",
+        page(A, tweets='{"id":"3","author_id":"8"}'),
+        "removed=1 stripped=1 remove/u9=2",
+    ),
+    Case(
+        "retweet-with-text-but-no-author",
+        page(
+            f'{A},{{"id":"4","referenced_tweets":[{{"type":"retweeted","id":"3","text":"c"}}]}}',
+            tweets=C,
+        ),
+        "u9:remove",
+        page(A, tweets=""),
+        "removed=1 stripped=1 remove/u9=2",
+    ),
+    Case(
         "retweet-of-a-fetched-post",
         page(f"{A},{RETWEET}", tweets=C),
         "p3:fetch",
