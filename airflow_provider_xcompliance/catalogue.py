@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xcompliance import storage
+from airflow_provider_xcompliance.archive import ndjson
 from airflow_provider_xcompliance.archive.compression import plain_reader
 from airflow_provider_xcompliance.archive.formats import Columns, Format, format_of, module_of
 from airflow_provider_xcompliance.archive.index import FileIndex, IndexWriter, InvalidIndexError
@@ -27,6 +28,7 @@ from airflow_provider_xcompliance.spools import require_room
 from airflow_provider_xcompliance.storage import ChangedError, MissingError
 
 if TYPE_CHECKING:
+    from airflow_provider_xcompliance.archive.ndjson_helper import Helper
     from airflow_provider_xcompliance.storage import Found
 
 log = logging.getLogger(__name__)
@@ -151,11 +153,14 @@ class Archive:
             with self.open_raw(file) as raw, plain_reader(raw, file.format.compression) as plain:
                 yield plain
 
-    def index(self, file: ArchiveFile, directory: Path) -> tuple[FileIndex, ArchiveFile]:
+    def index(
+        self, file: ArchiveFile, directory: Path, helper: Helper | None = None
+    ) -> tuple[FileIndex, ArchiveFile]:
         """
         Return the index of a file, which is made if this version has none yet.
 
         :param directory: a spool, in which the index stays until the next one
+        :param helper: reads some of what has to be read
         :return: the index, and the version of the file that it is of: the file may have changed meanwhile
         :raises ChangedError: if it changes each time while it is read
         """
@@ -164,11 +169,11 @@ class Archive:
             return index, file
         for _ in range(MAX_READS - 1):
             try:
-                return self._make_index(file, path), file
+                return self._make_index(file, path, helper), file
             except ChangedError as error:
                 log.info("%s; it is read again", error)
                 file = self.file(file.uri)
-        return self._make_index(file, path), file
+        return self._make_index(file, path, helper), file
 
     def has_index(self, file: ArchiveFile) -> bool:
         """Whether this version of a file had an index when the first of them was looked for."""
@@ -239,11 +244,13 @@ class Archive:
         except (FileNotFoundError, MissingError, InvalidIndexError):
             return None
 
-    def _make_index(self, file: ArchiveFile, path: Path) -> FileIndex:
+    def _make_index(self, file: ArchiveFile, path: Path, helper: Helper | None) -> FileIndex:
         name = storage.display(file.uri)
         progress = Progress(f"reading {name}", None if file.format.compression else file.bytes)
+        is_ndjson = file.format.kind == "ndjson"
+        read = partial(ndjson.read, helper=helper) if is_ndjson else module_of(file.format).read
         with self.open_plain(file, path.parent) as source, IndexWriter(path) as writer:
-            facts = module_of(file.format).read(source, file.format, name, writer, progress.add)
+            facts = read(source, file.format, name, writer, progress.add)
         for line in facts.bad_lines:
             log.warning("%s", line)
         storage.land(

@@ -21,6 +21,7 @@ from airflow_provider_xcompliance import storage
 from airflow_provider_xcompliance.archive import rotation
 from airflow_provider_xcompliance.archive.extras import require
 from airflow_provider_xcompliance.archive.guards import JobType
+from airflow_provider_xcompliance.archive.ndjson_helper import Helper
 from airflow_provider_xcompliance.archive.rotation import MAX_IDS, IdRange
 from airflow_provider_xcompliance.archive.sorted_ids import SortedIds, lines_of
 from airflow_provider_xcompliance.catalogue import Archive, ArchiveFile
@@ -200,17 +201,18 @@ def _bounds_of(name: str) -> tuple[int, int]:
 def _gather(archive: Archive, job_type: JobType, ids: SortedIds, directory: Path) -> Extract:
     """Take the ids of all files, out of their indexes."""
     found, keys = Extract(), {}
-    for listed in archive.files():
-        if job_type == "users":
-            _require_authors(listed)
-        is_known = archive.has_index(listed)
-        index, file = archive.index(listed, directory)
-        for some in index.ids(job_type):
-            ids.add(some)
-        _add_facts(found, job_type, file, index.facts)
-        found.files += 1
-        found.files_read += not is_known
-        keys[file.name] = file.key
+    with Helper() as helper:
+        for listed in archive.files():
+            if job_type == "users":
+                _require_authors(listed)
+            is_known = archive.has_index(listed)
+            index, file = archive.index(listed, directory, helper)
+            for some in index.ids(job_type):
+                ids.add(some)
+            _add_facts(found, job_type, file, index.facts)
+            found.files += 1
+            found.files_read += not is_known
+            keys[file.name] = file.key
     archive.remove_old_indexes(keys)
     log.info(
         "%s files, of which %s were read because they are new or have changed; %s records",

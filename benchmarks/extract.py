@@ -45,12 +45,13 @@ def ours(source: Path) -> None:
     from airflow_provider_xcompliance.archive.guards import JOB_TYPES
     from airflow_provider_xcompliance.archive.index import FileIndex, IndexWriter
     from airflow_provider_xcompliance.archive.ndjson import read
+    from airflow_provider_xcompliance.archive.ndjson_helper import Helper
     from airflow_provider_xcompliance.archive.sorted_ids import unique_in_place
 
     with TemporaryDirectory(dir=source.parent) as directory:
         path = Path(directory, "index")
-        with source.open("rb", buffering=0) as file, IndexWriter(path) as index:
-            read(file, format_of(source.name), source.name, index)
+        with source.open("rb", buffering=0) as file, IndexWriter(path) as index, Helper() as helper:
+            read(file, format_of(source.name), source.name, index, helper=helper)
         for job_type in JOB_TYPES:
             ids = np.concatenate([*FileIndex(path).ids(job_type)])
             ids.sort()

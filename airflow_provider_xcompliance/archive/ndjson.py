@@ -1,29 +1,21 @@
 """
 Newline-delimited JSON: which ids it holds and where, and what is left of it after the events.
 
-What a line holds, :mod:`.records` says; of many common lines at once, :mod:`.typed_records`.
+What blocks of lines hold, :mod:`.ndjson_blocks` says; what is left of a line, :mod:`.records`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_xcompliance.archive.extras import require
 from airflow_provider_xcompliance.archive.ids import MAX_SHOWN
-from airflow_provider_xcompliance.archive.index import BadIndexError, Entries, Facts, IndexWriter
+from airflow_provider_xcompliance.archive.index import BadIndexError, Facts, IndexWriter
 from airflow_provider_xcompliance.archive.lines import LineTooLongError
-from airflow_provider_xcompliance.archive.records import (
-    NOTICES,
-    BadRecordError,
-    Counts,
-    Decisions,
-    ids_of,
-    redact,
-)
-from airflow_provider_xcompliance.archive.typed_records import TypedReader, UncommonError
+from airflow_provider_xcompliance.archive.ndjson_blocks import Block, BlockReader, Found
+from airflow_provider_xcompliance.archive.records import BadRecordError, Counts, Decisions, redact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from airflow_provider_xcompliance.archive.formats import Format
+    from airflow_provider_xcompliance.archive.ndjson_helper import Helper, Promise
 else:
     np = require("numpy", "archive", "reading archives")
 
@@ -39,18 +32,9 @@ MAX_LINE_BYTES = 64 << 20
 
 # More is no faster.
 _BLOCK_BYTES = 1 << 20
-# Where something is uncommon, so few lines are looked at one by one.
-_FEW_LINES = 8
 
 _BOM = b"\xef\xbb\xbf"
-_BLANKS = b" \t\r"
-_LF, _CR, _OPENING, _CLOSING = b"\n\r{}"
-
-# How notices begin; two letters that tell them from what posts begin with, and whether they are those of one.
-_NOTICES = tuple(f'{{"{name}"'.encode() for name in NOTICES)
-_TELLING = 2, 6
-_OF_NOTICES = np.zeros((256, 256), np.bool_)
-_OF_NOTICES[tuple([beginning[at] for beginning in _NOTICES] for at in _TELLING)] = True
+_LF = ord("\n")
 
 
 class Source(Protocol):
@@ -66,6 +50,7 @@ def read(
     name: str,
     index: IndexWriter,
     progress: Callable[[int], object] | None = None,
+    helper: Helper | None = None,
 ) -> Facts:
     """
     Read a file to its end, and write its index.
@@ -73,15 +58,20 @@ def read(
     :param source: the plain content
     :param name: what bad lines call the file
     :param progress: is called with the number of bytes that were read since it was called last
+    :param helper: reads some of it
     :raises LineTooLongError: if a line is longer than any record
+    :raises HelperError: if the helper is killed
     """
-    reader = _Reader(_shape(fmt), name)
-    for block in _blocks(source, name):
-        index.add(*reader.read(block), block.base)
+    facts, lines = Facts(), 0
+    for base, size, found in _found(_blocks(source, name), _shape(fmt), helper):
+        index.add(found.posts, found.users, base)
+        _add_to(facts, found, name, lines)
+        facts.bytes += size
+        lines += found.lines
         if progress:
-            progress(block.size)
-    index.finish(reader.facts)
-    return reader.facts
+            progress(size)
+    index.finish(facts)
+    return facts
 
 
 def rewrite(
@@ -122,24 +112,39 @@ def _shape(fmt: Format) -> str | None:
     return None if fmt.shape == "pages" else fmt.shape
 
 
-class _Block(NamedTuple):
-    """
-    Whole lines of a file.
+def _found(
+    blocks: Iterable[Block], shape: str | None, helper: Helper | None
+) -> Iterator[tuple[int, int, Found]]:
+    """Return of each block where it begins, its size, and what it holds."""
+    reader = BlockReader(shape)
+    waiting: deque[tuple[int, int, Found | Promise]] = deque()
+    for block in blocks:
+        promise = helper.take(block, shape) if helper else None
+        waiting.append((block.base, block.size, promise or reader.read(block)))
+        while waiting and _is_there(waiting[0][2]):
+            base, size, found = waiting.popleft()
+            yield base, size, _wait_for(found)
+    for base, size, found in waiting:
+        yield base, size, _wait_for(found)
 
-    :param base: where they begin in the file
-    :param start: where the first line begins in the buffer
-    :param end: where the last one ends in it; each does so with a newline
-    :param size: number of bytes of the file; a newline that it lacks at its end is none
-    """
 
-    base: int
-    buffer: bytearray
-    start: int
-    end: int
-    size: int
+def _is_there(found: Found | Promise) -> bool:
+    return isinstance(found, Found) or found.is_kept
 
 
-def _blocks(source: Source, name: str) -> Iterator[_Block]:
+def _wait_for(found: Found | Promise) -> Found:
+    return found if isinstance(found, Found) else found.wait()
+
+
+def _add_to(facts: Facts, found: Found, name: str, lines: int) -> None:
+    facts.records += found.records
+    facts.authorless += found.authorless
+    facts.bad += found.bad
+    bad_lines = [f"{name}:{lines + line + 1}: {what}" for line, what in found.bad_lines]
+    facts.bad_lines += bad_lines[: MAX_SHOWN - len(facts.bad_lines)]
+
+
+def _blocks(source: Source, name: str) -> Iterator[Block]:
     """Read a file in blocks, each of which is gone with the next."""
     # One buffer for all: new memory costs more than reading does. Its last byte is for a newline that lacks.
     buffer = bytearray(_BLOCK_BYTES + 1)
@@ -170,9 +175,9 @@ def _fill(source: Source, buffer: bytearray, filled: int) -> int:
     return filled - start
 
 
-def _block(base: int, buffer: bytearray, end: int, size: int) -> _Block:
+def _block(base: int, buffer: bytearray, end: int, size: int) -> Block:
     start = len(_BOM) if not base and buffer.startswith(_BOM) else 0
-    return _Block(base, buffer, start, end, size)
+    return Block(base, buffer, start, end, size)
 
 
 class _Rewriter:
@@ -187,7 +192,7 @@ class _Rewriter:
         self._quarantine = quarantine
         self.counts = Counts()
 
-    def rewritten(self, block: _Block, hits: list[int]) -> bytes | memoryview:
+    def rewritten(self, block: Block, hits: list[int]) -> bytes | memoryview:
         """Return what is left of a block."""
         whole = memoryview(block.buffer)[: block.size]
         parts: list[bytes | memoryview] = []
@@ -221,161 +226,3 @@ class _Rewriter:
 
 def _bad_index(name: str, hit: int) -> BadIndexError:
     return BadIndexError(f"{name}: no record begins at byte {hit:,}; its index is of another file")
-
-
-@dataclass(frozen=True)
-class _Lines:
-    """
-    Lines of a block, without empty ones.
-
-    :param text: the block
-    :param starts: where each begins
-    :param stops: where each ends, before CR and LF
-    :param numbers: of each, counted from 1 at the beginning of the file
-    """
-
-    text: NDArray[np.uint8]
-    starts: NDArray[np.int64]
-    stops: NDArray[np.int64]
-    numbers: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __iter__(self) -> Iterator[tuple[int, int, bytes]]:
-        """Return of each its place, its number and itself."""
-        for start, stop, number in zip(
-            *map(np.ndarray.tolist, (self.starts, self.stops, self.numbers)), strict=True
-        ):
-            yield start, number, self.text[start:stop].tobytes()
-
-    def some(self, which: slice | NDArray[np.bool_]) -> _Lines:
-        return _Lines(self.text, self.starts[which], self.stops[which], self.numbers[which])
-
-    @property
-    def may_be_notices(self) -> NDArray[np.bool_]:
-        letters = tuple(self.text[np.minimum(self.starts + at, self.stops)] for at in _TELLING)
-        return _OF_NOTICES[letters]
-
-    @property
-    def content(self) -> memoryview:
-        return self.text[self.starts[0] : self.stops[-1]].data
-
-    @property
-    def look_like_objects(self) -> bool:
-        begun, ended = self.text[self.starts] == _OPENING, self.text[self.stops - 1] == _CLOSING
-        return bool(begun.all() and ended.all())
-
-
-class _Held(NamedTuple):
-    """Ids of posts and users, and the places of the lines that hold them."""
-
-    posts: Entries
-    users: Entries
-
-
-class _Reader:
-    """Reads block after block, and keeps what they showed."""
-
-    def __init__(self, shape: str | None, name: str) -> None:
-        self._shape = shape
-        self._name = name
-        self._typed = TypedReader(shape)
-        self._lines = 0
-        self.facts = Facts()
-
-    def read(self, block: _Block) -> _Held:
-        """Return what a block holds."""
-        self.facts.bytes += block.size
-        lines = self._lines_of(block)
-        held = [*self._held(lines)] if len(lines) else []
-        return _Held(_joined([each.posts for each in held]), _joined([each.users for each in held]))
-
-    def _lines_of(self, block: _Block) -> _Lines:
-        text = np.frombuffer(block.buffer, np.uint8, block.end)
-        ends = np.array(_newlines(block))
-        starts = np.concatenate([[block.start], ends[:-1] + 1])
-        stops = ends - (text[ends - 1] == _CR)
-        lines = _Lines(text, starts, stops, np.arange(self._lines + 1, self._lines + 1 + len(ends)))
-        self._lines += len(ends)
-        is_empty = stops == starts
-        return self._without_notices(lines.some(~is_empty) if is_empty.any() else lines)
-
-    def _without_notices(self, lines: _Lines) -> _Lines:
-        """Make empty lines of notices, so that those between them are read at once."""
-        are_notices = lines.may_be_notices
-        for place in np.flatnonzero(are_notices).tolist():
-            text = lines.text[lines.starts[place] : lines.stops[place]]
-            are_notices[place] = self._is_notice(text.tobytes())
-            if are_notices[place]:
-                text[:] = _LF
-        return lines.some(~are_notices) if are_notices.any() else lines
-
-    def _is_notice(self, line: bytes) -> bool:
-        try:
-            return line.startswith(_NOTICES) and not any(ids_of(line, self._shape))
-        except BadRecordError:
-            return False
-
-    def _held(self, lines: _Lines) -> Iterator[_Held]:
-        if lines.look_like_objects:
-            with suppress(UncommonError):
-                found = self._typed.held(lines.content, len(lines))
-                self.facts.records += found.records
-                self.facts.authorless += found.authorless
-                yield _Held(
-                    Entries(found.posts, lines.starts[found.post_lines]),
-                    Entries(found.users, lines.starts[found.user_lines]),
-                )
-                return
-        if len(lines) <= _FEW_LINES:
-            yield self._held_one_by_one(lines)
-            return
-        middle = len(lines) // 2
-        yield from self._held(lines.some(slice(middle)))
-        yield from self._held(lines.some(slice(middle, None)))
-
-    def _held_one_by_one(self, lines: _Lines) -> _Held:
-        posts: list[tuple[int, int]] = []
-        users: list[tuple[int, int]] = []
-        for start, number, line in lines:
-            if not line.strip(_BLANKS):
-                continue
-            try:
-                held = ids_of(line, self._shape)
-            except BadRecordError as error:
-                self._note_bad(f"{self._name}:{number}: {error}")
-                continue
-            self.facts.records += held.records
-            self.facts.authorless += held.authorless
-            posts += ((post, start) for post in held.posts)
-            users += ((user, start) for user in held.users)
-        return _Held(_entries(posts), _entries(users))
-
-    def _note_bad(self, text: str) -> None:
-        self.facts.bad += 1
-        if len(self.facts.bad_lines) < MAX_SHOWN:
-            self.facts.bad_lines.append(text)
-
-
-def _newlines(block: _Block) -> list[int]:
-    # Lines are so long that numpy takes more time for this.
-    found, at, find = [], block.start, block.buffer.find
-    while (at := find(_LF, at, block.end) + 1) > 0:
-        found.append(at - 1)
-    return found
-
-
-def _entries(pairs: list[tuple[int, int]]) -> Entries:
-    both = np.array(pairs, np.int64).reshape(-1, 2)
-    return Entries(both[:, 0], both[:, 1])
-
-
-def _joined(parts: list[Entries]) -> Entries:
-    if len(parts) == 1:
-        return parts[0]
-    nothing = np.empty(0, np.int64)
-    return Entries(
-        np.concatenate([nothing, *(part.ids for part in parts)]),
-        np.concatenate([nothing, *(part.at for part in parts)]),
-    )

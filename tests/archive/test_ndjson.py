@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xcompliance.archive import ndjson
+from airflow_provider_xcompliance.archive import ndjson, ndjson_blocks
 from airflow_provider_xcompliance.archive.events import Effect
 from airflow_provider_xcompliance.archive.formats import Format
 from airflow_provider_xcompliance.archive.index import BadIndexError, Entries, Facts
@@ -257,7 +257,7 @@ class TestReading:
     ) -> None:
         lines = start + end.join(COMMON[common] * 20)
         expected = [obvious(content) for content in (lines, lines + end)]
-        monkeypatch.setattr(ndjson, "ids_of", None)
+        monkeypatch.setattr(ndjson_blocks, "ids_of", None)
 
         assert [found(content) for content in (lines, lines + end)] == expected
 
@@ -270,7 +270,9 @@ class TestReading:
         content = end.join([notices[0], *((*notices, *COMMON[common]) * 9), *notices])
         expected = obvious(content)
         seen: list[bytes] = []
-        monkeypatch.setattr(ndjson, "ids_of", lambda line, shape: seen.append(line) or ids_of(line, shape))
+        monkeypatch.setattr(
+            ndjson_blocks, "ids_of", lambda line, shape: seen.append(line) or ids_of(line, shape)
+        )
 
         assert found(content) == expected
         assert seen == [notices[0], *notices * 10]
