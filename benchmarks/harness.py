@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,11 @@ from pathlib import Path
 from statistics import median
 
 PAIRS = 5
+
+_LOOK_SECONDS = 0.05
+_PEAK = re.compile(r"VmHWM:\s*(\d+) kB")
+_NOTHING = ("", "0")
+
 WORK = Path(__file__).parent.parent / ".bench"
 
 
@@ -29,7 +36,11 @@ class ChildFailedError(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """What one process took: wall-clock seconds from start to end, and its peak resident memory in MB."""
+    """
+    What one process took: wall-clock seconds from start to end, and its peak resident memory in MB.
+
+    That of processes that it started is added, as if all were at their peaks at once.
+    """
 
     seconds: float
     peak_mb: float
@@ -69,8 +80,9 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
     with (WORK / "stdout").open("w+") as output, (WORK / "stderr").open("w+") as errors:
         start = time.perf_counter()
         child = subprocess.Popen(command, env={**os.environ, **(env or {})}, stdout=output, stderr=errors)
-        # Unlike getrusage(RUSAGE_CHILDREN), this is about one child alone.
-        _, status, usage = os.wait4(child.pid, 0)
+        with _peaks_of_children(child.pid) as others:
+            # Unlike getrusage(RUSAGE_CHILDREN), this is about one child alone.
+            _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
@@ -79,7 +91,30 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
             raise ChildFailedError(
                 f"{' '.join(command)}: exit code {child.returncode}\n{errors.read()[-4000:]}"
             )
-        return Run(seconds, usage.ru_maxrss * 1024 / 1e6, output.read())
+        return Run(seconds, (usage.ru_maxrss + sum(others.values())) * 1024 / 1e6, output.read())
+
+
+@contextlib.contextmanager
+def _peaks_of_children(pid: int) -> Iterator[dict[str, int]]:
+    """Look now and then at the processes that a process has started: each one's peak, in KiB."""
+    peaks: dict[str, int] = {}
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.wait(_LOOK_SECONDS):
+            # Either may end at any time.
+            with contextlib.suppress(OSError):
+                for other in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                    status = Path(f"/proc/{other}/status").read_text()
+                    peaks[other] = int((_PEAK.search(status) or _NOTHING)[1])
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield peaks
+    finally:
+        is_over.set()
+        watcher.join()
 
 
 def race(

@@ -62,6 +62,7 @@ class SortedIds:
         self._directory = directory
         self._run = np.empty(_IDS_IN_RUN, np.int64)
         self._length = 0
+        self._is_sorted = True
         self._runs: list[_Run] = []
 
     def __enter__(self) -> Self:
@@ -77,12 +78,17 @@ class SortedIds:
             some = ids[: _IDS_IN_RUN - self._length]
             self._run[self._length : self._length + len(some)] = some
             self._length += len(some)
+            self._is_sorted = False
             ids = ids[len(some) :]
             if self._length == _IDS_IN_RUN:
                 self._end_run()
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        """Go through all ids, at most about 250,000 at a time."""
+        """Go through all ids, at most about 250,000 at a time, each lot until the next one is asked for."""
+        if not self._runs:
+            ids = self._sorted_run()
+            yield from (ids[start : start + _IDS_AT_ONCE] for start in range(0, len(ids), _IDS_AT_ONCE))
+            return
         if self._length:
             self._end_run()
         at_once = _IDS_AT_ONCE // max(len(self._runs), 1) + 1
@@ -96,6 +102,8 @@ class SortedIds:
 
     def merge(self) -> None:
         """Put together what is on disk, so that going through it again and again takes less."""
+        if not self._runs:
+            return
         if self._length:
             self._end_run()
         if len(self._runs) < 2:
@@ -108,13 +116,19 @@ class SortedIds:
         self._runs = [_Run(path, length)]
 
     def _end_run(self) -> None:
-        ids = self._run[: self._length]
-        ids.sort()
-        ids = unique_in_place(ids)
+        ids = self._sorted_run()
         path = self._directory / f"ids.{len(self._runs)}"
         ids.tofile(path)
         self._runs.append(_Run(path, len(ids)))
         self._length = 0
+
+    def _sorted_run(self) -> NDArray[np.int64]:
+        ids = self._run[: self._length]
+        if not self._is_sorted:
+            ids.sort()
+            ids = unique_in_place(ids)
+            self._length, self._is_sorted = len(ids), True
+        return ids
 
 
 class _Run(NamedTuple):
