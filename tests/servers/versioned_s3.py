@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import Any
 
+from moto.s3.models import FakeKey
 from moto.server import ThreadedMotoServer
 
 from tests.servers.clients import S3_KEYS, s3_client
@@ -28,6 +29,8 @@ class JudgingProxy(FaultProxy):
     """Refuses to complete an upload if another version stands there, as S3 does."""
 
     def _forward(self, request: Message) -> Message:
+        # moto copies every version of everything to list some, and would remember the copies for ever.
+        FakeKey.instances_tracked.clear()
         status = self._judge(request)
         if status == 200:
             return super()._forward(request)
