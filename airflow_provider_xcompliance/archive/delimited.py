@@ -15,9 +15,9 @@ from airflow_provider_xcompliance.archive.events import Effect
 from airflow_provider_xcompliance.archive.extras import require
 from airflow_provider_xcompliance.archive.formats import Format
 from airflow_provider_xcompliance.archive.ids import MAX_SHOWN, is_id
-from airflow_provider_xcompliance.archive.index import BadIndexError, Entries, Facts, IndexWriter
+from airflow_provider_xcompliance.archive.index import BadIndexError, Facts, IndexWriter
 from airflow_provider_xcompliance.archive.records import Counts, Decisions
-from airflow_provider_xcompliance.archive.rows import Fate, Fates, fates
+from airflow_provider_xcompliance.archive.rows import Fate, Fates, Rows, add_rows, fates
 from airflow_provider_xcompliance.archive.text import Buffer, ids_at
 
 if TYPE_CHECKING:
@@ -92,23 +92,10 @@ def read(
     table = _Table(buffer, fmt, name)
     facts = Facts()
     line = 1 + table.header.count(b"\n")
-    nothing = np.empty(0, np.int64)
     while True:
         rows = table.rows(buffer)
-        is_good = rows.ids >= 0
-        with_author = is_good & (rows.authors >= 0)
-        found = (
-            Entries(rows.ids[is_good], rows.starts[is_good] - buffer.at),
-            Entries(rows.authors[with_author], rows.starts[with_author] - buffer.at),
-        )
-        if fmt.shape == "users":
-            found = Entries(nothing, nothing), found[0]
-        else:
-            facts.authorless += int(is_good.sum() - with_author.sum())
-        index.add(*found, buffer.place)
-        facts.records += int(is_good.sum())
-        bad = np.flatnonzero(~is_good)
-        facts.bad += len(bad)
+        found = Rows(rows.ids, rows.authors, rows.starts - buffer.at)
+        bad = add_rows(found, fmt.shape, index, buffer.place, facts)
         for row in bad[: MAX_SHOWN - len(facts.bad_lines)].tolist():
             at = line + buffer.data.count(b"\n", buffer.at, int(rows.starts[row]))
             facts.bad_lines.append(f"{name}:{at}: {rows.wrong.get(row, table.no_id)}")

@@ -27,10 +27,10 @@ from airflow_provider_xcompliance.archive.events import Effect
 from airflow_provider_xcompliance.archive.extras import require
 from airflow_provider_xcompliance.archive.formats import Columns, Format
 from airflow_provider_xcompliance.archive.ids import MAX_ID, MAX_SHOWN
-from airflow_provider_xcompliance.archive.index import BadIndexError, Entries, Facts, IndexWriter
+from airflow_provider_xcompliance.archive.index import BadIndexError, Facts, IndexWriter
 from airflow_provider_xcompliance.archive.parquet_footer import MAGIC, Struct, footer_of, parse
 from airflow_provider_xcompliance.archive.records import Counts, Decisions
-from airflow_provider_xcompliance.archive.rows import Fate, Fates, fates
+from airflow_provider_xcompliance.archive.rows import Fate, Fates, Rows, add_rows, fates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,20 +147,10 @@ def read(
     table = _Table(source, name)
     columns = _columns_of(fmt, table)
     facts = Facts(bytes=table.size)
-    nothing = np.empty(0, np.int64)
     first = 0
     for own, authors in table.ids(columns):
-        rows = np.flatnonzero(own >= 0)
-        with_author = rows[authors[rows] >= 0]
-        found = Entries(own[rows], rows), Entries(authors[with_author], with_author)
-        if fmt.shape == "users":
-            found = Entries(nothing, nothing), found[0]
-        else:
-            facts.authorless += len(rows) - len(with_author)
-        index.add(*found, first)
-        facts.records += len(rows)
-        facts.bad += len(own) - len(rows)
-        bad = np.flatnonzero(own < 0)[: MAX_SHOWN - len(facts.bad_lines)]
+        rows = Rows(own, authors, np.arange(len(own)))
+        bad = add_rows(rows, fmt.shape, index, first, facts)[: MAX_SHOWN - len(facts.bad_lines)]
         facts.bad_lines += [f"{name}:{row}: no id in {columns.id}" for row in (bad + first + 1).tolist()]
         first += len(own)
         if progress:

@@ -1,12 +1,57 @@
-"""What is done to a row of a table, whatever format the table has."""
+"""Rows of a table, whatever format it has: whose they are, and what is done to them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_xcompliance.archive.events import Effect
+from airflow_provider_xcompliance.archive.extras import require
+from airflow_provider_xcompliance.archive.index import Entries, Facts, IndexWriter
 from airflow_provider_xcompliance.archive.records import NO_DECISION, Decision, Decisions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = require("numpy", "archive", "reading archives")
+
+
+class Rows(NamedTuple):
+    """
+    Whose some rows are.
+
+    :param ids: of each row; -1 where there is none
+    :param authors: of each, the id of its author; -1 where there is none
+    :param at: the position of each
+    """
+
+    ids: NDArray[np.int64]
+    authors: NDArray[np.int64]
+    at: NDArray[np.int64]
+
+
+def add_rows(rows: Rows, shape: str | None, index: IndexWriter, base: int, facts: Facts) -> NDArray[np.int64]:
+    """
+    Add rows to an index, and to what reading a file showed.
+
+    :param shape: ``users`` if the rows are users
+    :param base: what their positions count from
+    :return: which of them have no id, and so are bad
+    """
+    is_good = rows.ids >= 0
+    is_written = is_good & (rows.authors >= 0)
+    own = Entries(rows.ids[is_good], rows.at[is_good])
+    authors = Entries(rows.authors[is_written], rows.at[is_written])
+    if shape == "users":
+        index.add(Entries(own.ids[:0], own.at[:0]), own, base)
+    else:
+        index.add(own, authors, base)
+        facts.authorless += len(own.ids) - len(authors.ids)
+    bad = np.flatnonzero(~is_good)
+    facts.records += len(own.ids)
+    facts.bad += len(bad)
+    return bad
 
 
 class Fate(NamedTuple):

@@ -11,30 +11,12 @@ from airflow_provider_xcompliance.archive.events import Effect
 from airflow_provider_xcompliance.archive.formats import Columns, Format
 from airflow_provider_xcompliance.archive.ids import is_id
 from airflow_provider_xcompliance.archive.index import BadIndexError, FileIndex, IndexWriter
-from airflow_provider_xcompliance.archive.records import NO_DECISION, Decision
+from tests.archive.known import FETCH, REMOVE, SCRUB, Known
 
-REMOVE = Decision(Effect.REMOVE, "delete/deleted")
-FETCH = Decision(Effect.FETCH_AGAIN, "rehydrate/tweet_edited")
-SCRUB = Decision(Effect.SCRUB_LOCATION, "scrub_geo/geo_scrubbed")
 POSTS = Format("csv", columns=Columns("id", "author", ("geo", "place")))
 USERS = Format("csv", shape="users", columns=Columns("id", geo=("place",)))
 LARGEST = 2**63 - 1
 HEADER = b"geo,id,text,place,author\r\n"
-
-
-class Known:
-    """Decisions about posts and users."""
-
-    def __init__(self, posts=None, users=None):
-        self._posts, self._users = posts or {}, users or {}
-        self.posts = np.array(sorted(self._posts), np.int64)
-        self.users = np.array(sorted(self._users), np.int64)
-
-    def of_post(self, post):
-        return self._posts.get(post, NO_DECISION)
-
-    def of_user(self, user):
-        return self._users.get(user, NO_DECISION)
 
 
 def index_of(content: bytes, fmt: Format, directory):

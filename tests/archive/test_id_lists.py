@@ -6,33 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_xcompliance.archive import id_lists, text
-from airflow_provider_xcompliance.archive.events import Effect
 from airflow_provider_xcompliance.archive.formats import Format
 from airflow_provider_xcompliance.archive.ids import is_id
 from airflow_provider_xcompliance.archive.index import BadIndexError, FileIndex, IndexWriter
-from airflow_provider_xcompliance.archive.records import NO_DECISION, Decision
+from tests.archive.known import FETCH, REMOVE, SCRUB, Known
 
 TWEETS = Format("ids", shape="tweet_ids")
 USERS = Format("ids", shape="user_ids")
-REMOVE = Decision(Effect.REMOVE, "delete/deleted")
-FETCH = Decision(Effect.FETCH_AGAIN, "rehydrate/tweet_edited")
-SCRUB = Decision(Effect.SCRUB_LOCATION, "scrub_geo/geo_scrubbed")
 CONTENT = b"\xef\xbb\xbf1\r\n 22 \n\nx\n9223372036854775807\n\t3\r\n1"
-
-
-class Known:
-    """The same decisions about posts and about users."""
-
-    def __init__(self, ids, of_posts=True):
-        self._ids = ids
-        known = np.array(sorted(ids), np.int64)
-        self.posts, self.users = (known, known[:0]) if of_posts else (known[:0], known)
-
-    def of_post(self, post):
-        return self._ids[post] if len(self.posts) else NO_DECISION
-
-    def of_user(self, user):
-        return self._ids[user] if len(self.users) else NO_DECISION
 
 
 def index_of(content: bytes, fmt: Format, directory):
@@ -71,7 +52,8 @@ def test_ids_of_users_are_users(tmp_path):
 
 @pytest.mark.parametrize("fmt", [TWEETS, USERS])
 def test_lines_of_removed_ids_go(fmt, tmp_path):
-    known = Known({1: REMOVE, 22: REMOVE}, of_posts=fmt is TWEETS)
+    removed = {1: REMOVE, 22: REMOVE}
+    known = Known(posts=removed) if fmt is TWEETS else Known(users=removed)
 
     kept, counts = rewritten(CONTENT, known, tmp_path, fmt)
 

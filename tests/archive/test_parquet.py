@@ -15,30 +15,12 @@ from airflow_provider_xcompliance.archive import parquet
 from airflow_provider_xcompliance.archive.events import Effect
 from airflow_provider_xcompliance.archive.formats import Columns, Format
 from airflow_provider_xcompliance.archive.index import BadIndexError, FileIndex, IndexWriter
-from airflow_provider_xcompliance.archive.records import NO_DECISION, Decision
+from tests.archive.known import FETCH, REMOVE, SCRUB, Known
 
-REMOVE = Decision(Effect.REMOVE, "delete/deleted")
-FETCH = Decision(Effect.FETCH_AGAIN, "rehydrate/tweet_edited")
-SCRUB = Decision(Effect.SCRUB_LOCATION, "scrub_geo/geo_scrubbed")
 POSTS = Format("parquet", columns=Columns("id", "author_id", ("geo",)))
 IDS = Format("parquet", columns=Columns("id"))
 USERS = Format("parquet", shape="users", columns=Columns("id", geo=("geo",)))
 LARGEST = 2**63 - 1
-
-
-class Known:
-    """Decisions about posts and users."""
-
-    def __init__(self, posts=None, users=None):
-        self._posts, self._users = posts or {}, users or {}
-        self.posts = np.array(sorted(self._posts), np.int64)
-        self.users = np.array(sorted(self._users), np.int64)
-
-    def of_post(self, post):
-        return self._posts.get(post, NO_DECISION)
-
-    def of_user(self, user):
-        return self._users.get(user, NO_DECISION)
 
 
 GEO = pa.struct([("place_id", pa.string()), ("coordinates", pa.list_(pa.float64()))])
