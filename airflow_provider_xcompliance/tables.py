@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import chain
+from textwrap import shorten
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
@@ -50,6 +51,18 @@ _MAX_NAME_BYTES = 63
 # What PEP 249 calls the errors that the same statements would meet again. Its classes are each driver's own.
 _FINAL = {"DataError", "IntegrityError", "NotSupportedError", "ProgrammingError"}
 
+# Where drivers keep an error's SQLSTATE, and SQLite's what it has instead.
+_STATES = ("sqlstate", "pgcode", "sqlite_errorname")
+
+# What they hold if there is no such table: of PostgreSQL (two), ODBC and MySQL, Snowflake, and SQLite. Other
+# drivers tell it in words alone.
+_NO_SUCH_TABLE = {"42P01", "3F000", "42S02", "02000", "SQLITE_ERROR", None}
+
+# The classes of SQLSTATE whose errors are about the names in a statement, not about what rows hold.
+_ABOUT_NAMES = ("42", "3F")
+
+_SHOWN_STATEMENT = 80
+
 # A weight is an effect, and the number of a kind below: the heaviest event of an id has the strongest effect.
 _EFFECT = 1_000_000
 
@@ -60,6 +73,10 @@ class TableError(ValueError):
 
 class TableChangedError(RuntimeError):
     """Rows that are to go were written or removed by somebody else meanwhile; nothing was written by us."""
+
+
+class DatabaseFailedError(RuntimeError):
+    """A statement failed, and may not the next time: a lost connection, a lock, a deadlock."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +131,8 @@ class Table:
     :param name: as it is written in SQL
     :param columns: by their names, without quotes
     :param shape: what its rows are
-    :param quarantine: where rows go that have to be fetched again (default: its name and ``_quarantine``)
+    :param quarantine: where rows go that have to be fetched again (default: its name and ``_quarantine``);
+        without a unique id, because an edited post may come twice
     """
 
     name: str
@@ -197,19 +215,19 @@ def redact_table(
     :return: the report: see :class:`..operators.tables.RedactTableOperator`
     :raises TableError: if the table, the limits or the database say no
     :raises TableChangedError: if others wrote the same rows
+    :raises DatabaseFailedError: if a statement failed, and another try may succeed
     """
     started = time.monotonic()
     database = _Database(connection, table.name, dialect)
-    with database.refusals():
-        redaction = _Redaction(database, table, policy)
-        for job_type, batches in sources:
-            table.require_key(job_type)
-            redaction.stage(job_type, batches, insert_rows)
-        report = redaction.run(limits, dry_run)
-        if dry_run:
-            connection.rollback()
-        else:
-            connection.commit()
+    redaction = _Redaction(database, table, policy)
+    for job_type, batches in sources:
+        table.require_key(job_type)
+        redaction.stage(job_type, batches, insert_rows)
+    report = redaction.run(limits, dry_run)
+    if dry_run:
+        database.rollback()
+    else:
+        database.commit()
     return report | {"dry_run": dry_run, "seconds": round(time.monotonic() - started, 3)}
 
 
@@ -222,52 +240,95 @@ class _Database:
         self._name = name
         self.dialect = dialect
 
-    def run(self, statement: str, parameters: Sequence[object] = ()) -> int:
+    def run(self, statement: str, parameters: Sequence[object] = (), why: str = "") -> int:
         """Return how many rows it wrote."""
-        # Without parameters, a percent sign in a name is nothing but that.
-        self._cursor.execute(statement, *([parameters] if parameters else []))
-        return int(self._cursor.rowcount)
+        with self._failures(statement, why):
+            # Without parameters, a percent sign in a name is nothing but that.
+            self._cursor.execute(statement, *([parameters] if parameters else []))
+            return int(self._cursor.rowcount)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         """Return what it selects; connections may be set to return dicts."""
-        self._cursor.execute(statement)
-        return [tuple(row.values() if isinstance(row, Mapping) else row) for row in self._cursor.fetchall()]
+        with self._failures(statement):
+            self._cursor.execute(statement)
+            found = self._cursor.fetchall()
+        return [tuple(row.values() if isinstance(row, Mapping) else row) for row in found]
 
     def columns(self, table: str) -> list[str]:
         """Return the names of a table's columns, as they are."""
-        # The name was required to be one.
-        self._cursor.execute(f"SELECT * FROM {table} WHERE 1 = 0")  # noqa: S608
-        return [column[0] for column in self._cursor.description]
+        statement = _nothing_of(table)
+        with self._failures(statement):
+            return self._columns(statement)
 
     def columns_if_any(self, table: str) -> list[str] | None:
         """Return the same; None if there is no such table. To be asked before anything is written."""
-        try:
-            return self.columns(table)
-        except Exception as error:  # noqa: BLE001
-            # Each database has its own way to say it. Where it says something else, the log has it.
-            log.info("%s: taken as missing: %s", table, str(error).partition("\n")[0])
-            self.rollback()
-            return None
+        statement = _nothing_of(table)
+        with self._failures(statement):
+            try:
+                return self._columns(statement)
+            except Exception as error:
+                # One that is locked, or must not be read, is there, and may hold what has to go.
+                if _state(error) not in _NO_SUCH_TABLE:
+                    raise
+                log.info("%s: taken as missing: %s", table, _told(error))
+        self.rollback()
+        return None
+
+    def _columns(self, statement: str) -> list[str]:
+        self._cursor.execute(statement)
+        return [column[0] for column in self._cursor.description]
+
+    def commit(self) -> None:
+        """Make what was written so far last."""
+        with self._failures("COMMIT"):
+            self._connection.commit()
 
     def rollback(self) -> None:
         """Take back what was written so far."""
-        self._connection.rollback()
+        with self._failures("ROLLBACK"):
+            self._connection.rollback()
 
     @contextmanager
-    def refusals(self, why: str = "the database refuses") -> Iterator[None]:
-        """Tell what no other try would change from what passes: a lost connection, a deadlock."""
+    def _failures(self, statement: str, why: str = "") -> Iterator[None]:
+        """Tell what no other try would change from what passes, in words that hold nothing of a row."""
         try:
             yield
         except Exception as error:
-            if _FINAL.isdisjoint(_class_names(error)):
+            names = {each.__name__ for each in type(error).__mro__}
+            if "Error" not in names:
                 raise
-            # Further lines may hold a row, whose text is nothing for a log.
-            first_line = str(error).partition("\n")[0]
-            raise TableError(f"{self._name}: {why}: {first_line}; nothing was written") from None
+            what = f"{_told(error)}, at {shorten(statement, _SHOWN_STATEMENT, placeholder=' …')}"
+            if _FINAL.isdisjoint(names):
+                raise DatabaseFailedError(
+                    f"{self._name}: the database failed: {what}; another try may succeed"
+                ) from None
+            raise TableError(
+                f"{self._name}: {why or 'the database refuses'}: {what}; nothing was written"
+            ) from None
 
 
-def _class_names(error: Exception) -> set[str]:
-    return {each.__name__ for each in type(error).__mro__}
+def _nothing_of(table: str) -> str:
+    # The name was required to be one.
+    return f"SELECT * FROM {table} WHERE 1 = 0"  # noqa: S608
+
+
+def _state(error: Exception) -> str | None:
+    return next((str(state) for each in _STATES if (state := getattr(error, each, None))), None)
+
+
+def _told(error: Exception) -> str:
+    """Tell what may be logged of an error: its kind, and names. Its message may quote a row."""
+    state = _state(error) or ""
+    kind = f"{type(error).__name__} ({state})" if state else type(error).__name__
+    diagnosis = getattr(error, "diag", None)
+    if getattr(diagnosis, "context", None):
+        # A function of the database raised it, and what it says is its own affair.
+        return kind
+    if state.startswith(_ABOUT_NAMES):
+        first_line = str(error).partition("\n")[0]
+        return f"{kind}: {first_line}"
+    name = getattr(diagnosis, "constraint_name", None) or getattr(diagnosis, "column_name", None)
+    return f"{kind}: {name}" if name else kind
 
 
 class _Target(NamedTuple):
@@ -311,7 +372,8 @@ class _Target(NamedTuple):
 
     def located(self, prefix: str = "") -> str:
         """The condition that a row has a location."""
-        return " OR ".join(f"{prefix}{column} IS NOT NULL" for column in self.geo) or "1 = 0"
+        # Of a composite type, IS NOT NULL would ask for all of its fields.
+        return " OR ".join(f"NOT ({prefix}{column} IS NULL)" for column in self.geo) or "1 = 0"
 
 
 class _Plan:
@@ -443,8 +505,8 @@ class _Redaction:
         )
         why = f"its column {column} cannot hold each id of X exactly, up to {MAX_ID}"
         placeholder = self._database.dialect.placeholder
-        with self._database.refusals(why):
-            self._database.run(f"INSERT INTO {stage} (id, weight) VALUES ({placeholder}, 0)", [str(MAX_ID)])  # noqa: S608
+        insert = f"INSERT INTO {stage} (id, weight) VALUES ({placeholder}, 0)"  # noqa: S608
+        self._database.run(insert, [str(MAX_ID)], why)
         ((largest,),) = self._database.rows(f"SELECT id FROM {stage}")  # noqa: S608
         if not _is_exact(largest):
             raise TableError(f"{self._target.name}: {why}; make it bigint or text")
@@ -467,6 +529,7 @@ class _Redaction:
 
     def _plan(self, target: _Target, decided: Mapping[JobType, str]) -> _Plan:
         rows: Counter[tuple[Effect, str]] = Counter()
+        left = 0
         if decided:
             # Some drivers return decimals.
             for weight, number, located in (
@@ -476,6 +539,14 @@ class _Redaction:
                 affected = located if effect is Effect.SCRUB_LOCATION else number
                 if affected:
                     rows[effect, self._kinds[weight % _EFFECT]] += affected
+                left += number if effect is Effect.SCRUB_LOCATION and not target.geo else 0
+        if left:
+            log.warning(
+                "%s: the location of %s rows has to go, but nothing is done, because columns= names none of "
+                "geo; name them, or say keep in policy=",
+                target.name,
+                f"{left:,}",
+            )
         plan = _Plan(rows)
         plan.log(target.name)
         return plan

@@ -4,11 +4,13 @@ import multiprocessing
 import random
 import signal
 import sqlite3
+import traceback
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from airflow_provider_xcompliance.archive.formats import Columns
 from airflow_provider_xcompliance.archive.guards import Limits
 from airflow_provider_xcompliance.archive.ids import MAX_ID
 from airflow_provider_xcompliance.results import InvalidResultError, Reference, read_landed
+from airflow_provider_xcompliance.retries import is_final
 from airflow_provider_xcompliance.tables import (
     ANSI,
     STATISTICS,
+    DatabaseFailedError,
     Dialect,
     Table,
     TableChangedError,
@@ -112,6 +116,10 @@ def sqlite(tmp_path: Path) -> Database:
     return Database(lambda: sqlite3.connect(tmp_path / "database.sqlite"), Dialect("?"))
 
 
+#: Runs a test that takes a database with both drivers of PostgreSQL alone.
+either_driver = pytest.mark.parametrize("database", ["postgres", "postgres_of_old"], indirect=True)
+
+
 @pytest.fixture(params=["postgres", "postgres_of_old", "sqlite"])
 def database(request: pytest.FixtureRequest) -> Database:
     """Run the test with each database and driver."""
@@ -159,12 +167,50 @@ class TestRules:
         ]
         assert (report["scrubbed"], report["kinds"]) == (2, {"scrub_geo/geo_scrubbed": 2})
 
-    def test_without_columns_of_locations_nothing_is_scrubbed(self, database):
-        database.make_posts((1, 10, "a", "geo"))
+    def test_a_location_of_several_fields_goes_even_if_some_are_empty(self, postgres):
+        postgres.run(
+            "CREATE TYPE place AS (name text, country text, latitude float8)",
+            "CREATE TABLE posts (id bigint, place place)",
+            "INSERT INTO posts VALUES (1, ('Berlin', NULL, 52.5)), (2, ('Bonn', 'DE', 50.7)), (3, NULL)",
+        )
 
-        report = database.redact(events("tweets", SCRUBBED, 1), table=Table("posts", Columns("id")))
+        report = postgres.redact(
+            events("tweets", SCRUBBED, 1, 2, 3), table=Table("posts", Columns("id", geo=("place",)))
+        )
 
-        assert (report["scrubbed"], database.posts()) == (0, [(1, 10, "a", "geo", None)])
+        assert (report["scrubbed"], postgres.posts()) == (2, [(1, None), (2, None), (3, None)])
+
+    WITHOUT_GEO = Table("posts", Columns("id", "author"))
+
+    def test_without_columns_of_locations_nothing_is_scrubbed_and_the_log_warns(self, database, caplog):
+        database.make_posts((1, 10, "a", "geo"), (2, 20), (3, 20), (4, 40))
+
+        report = database.redact(
+            events("tweets", SCRUBBED, 1, 99), events("users", SCRUBBED, 20), table=self.WITHOUT_GEO
+        )
+
+        assert (report["scrubbed"], database.posts()[0]) == (0, (1, 10, "a", "geo", None))
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            "posts: the location of 3 rows has to go, but nothing is done, because columns= names none of "
+            "geo; name them, or say keep in policy="
+        ]
+
+    @pytest.mark.parametrize(
+        ("table", "ids", "policy"),
+        [
+            (POSTS, [1], {}),
+            (WITHOUT_GEO, [99], {}),
+            (WITHOUT_GEO, [1], {"scrub_geo/geo_scrubbed": "keep"}),
+        ],
+    )
+    def test_of_locations_that_need_no_column_the_log_does_not_warn(
+        self, database, caplog, table, ids, policy
+    ):
+        database.make_posts((1, 10, "a"))
+
+        database.redact(events("tweets", SCRUBBED, *ids), table=table, policy=parse_policy(policy))
+
+        assert [record for record in caplog.records if record.levelname == "WARNING"] == []
 
     def test_what_has_to_be_fetched_again_moves_to_the_quarantine_as_it_was(self, database):
         database.make_posts((1, 10, "old text", "geo"), (2, 20))
@@ -428,35 +474,30 @@ class TestNames:
         with pytest.raises(TableError, match=r"posts: there is no column 'tweet_id' among 'id', 'author', "):
             database.redact(events("tweets", GONE, 1), table=Table("posts", Columns("tweet_id")))
 
-    @pytest.mark.parametrize(
-        "name",
-        [
-            "posts; DROP TABLE victims",
-            "posts WHERE 1 = 1; --",
-            "posts--",
-            "posts, victims",
-            "(SELECT * FROM victims) x",
-            '"posts"; DROP TABLE victims; --"',
-            '"posts',
-            '"posts\\"',
-            "posts\n",
-            "a.b.c.d",
-            "`posts`",
-            "1posts",
-            "posts.",
-            "",
-            "generate_series(1, 2)",
-        ],
+    NO_NAMES = (
+        "posts; DROP TABLE victims",
+        "posts WHERE 1 = 1; --",
+        "posts--",
+        "posts, victims",
+        "(SELECT * FROM victims) x",
+        '"posts"; DROP TABLE victims; --"',
+        '"posts',
+        '"posts\\"',
+        "posts\n",
+        "a.b.c.d",
+        "`posts`",
+        "1posts",
+        "posts.",
+        "generate_series(1, 2)",
     )
-    @pytest.mark.parametrize("field", ["name", "quarantine"])
-    def test_what_is_no_name_of_a_table_is_refused(self, database, name, field):
+
+    # An empty name of a quarantine is none given.
+    @pytest.mark.parametrize(("field", "name"), [*product(("name", "quarantine"), NO_NAMES), ("name", "")])
+    def test_what_is_no_name_of_a_table_is_refused(self, database, field, name):
         database.make_posts((1, 10))
         database.run("CREATE TABLE victims (id bigint)")
         table = Table(**{"name": "posts", "columns": POSTS.columns, field: name})
 
-        if (field, name) == ("quarantine", ""):
-            # None is given, which is fine.
-            return
         with pytest.raises(TableError, match="is no name of a table"):
             database.redact(events("tweets", EDITED, 1), table=table)
 
@@ -485,8 +526,13 @@ class TestNames:
         assert len(database.posts()) == 1
 
     def test_a_table_that_is_not_there_is_told_of(self, postgres):
-        with pytest.raises(TableError, match='posts: the database refuses: relation "posts" does not exist'):
+        with pytest.raises(TableError) as caught:
             postgres.redact(events("tweets", GONE, 1))
+
+        assert str(caught.value) == (
+            'posts: the database refuses: UndefinedTable (42P01): relation "posts" does not exist, at '
+            "SELECT * FROM posts WHERE 1 = 0; nothing was written"
+        )
 
 
 class TestQuarantine:
@@ -524,6 +570,89 @@ class TestQuarantine:
         assert database.posts("posts_quarantine") == [(2, 20, "b", None, None), (3, 30, "c", "geo", None)]
         assert report["quarantine"] == {"table": "posts_quarantine", "removed": 1, "scrubbed": 1}
         assert (report["removed"], report["quarantined"], report["scrubbed"]) == (0, 0, 0)
+
+    @either_driver
+    @pytest.mark.parametrize("timeout", ["lock_timeout", "statement_timeout"])
+    def test_one_that_is_locked_is_not_taken_as_missing(self, database, timeout):
+        database.make_posts((1, 10), (2, 20))
+        database.redact(events("tweets", EDITED, 1))
+
+        with closing(database.connect()) as other, closing(database.connect()) as connection:
+            # As VACUUM FULL does, ALTER TABLE, TRUNCATE.
+            other.cursor().execute("LOCK TABLE posts_quarantine")
+            connection.cursor().execute(f"SET {timeout} = '50ms'")
+            connection.commit()
+
+            with pytest.raises(DatabaseFailedError, match=r"at SELECT \* FROM posts_quarantine"):
+                redact_table(connection, POSTS, [events("tweets", GONE, 1, 2)], limits=NO_LIMITS)
+
+        assert len(database.posts()) == 1
+        assert database.redact(events("tweets", GONE, 1, 2))["quarantine"]["removed"] == 1
+
+    @either_driver
+    def test_one_that_must_not_be_read_is_not_taken_as_missing(self, database):
+        database.make_posts((1, 10), (2, 20))
+        database.redact(events("tweets", EDITED, 1))
+        ((schema,),) = database.rows("SELECT current_schema()")
+        worker = f"worker_of_{schema}"
+        database.run(
+            f"CREATE ROLE {worker}",
+            f"GRANT USAGE ON SCHEMA {schema} TO {worker}",
+            f"GRANT SELECT, UPDATE, DELETE ON posts TO {worker}",
+        )
+
+        with closing(database.connect()) as connection:
+            connection.cursor().execute(f"SET ROLE {worker}")
+            connection.commit()
+
+            with pytest.raises(TableError, match="permission denied for table posts_quarantine"):
+                redact_table(connection, POSTS, [events("tweets", GONE, 1, 2)], limits=NO_LIMITS)
+
+        assert len(database.posts()) == 1
+
+    def test_one_that_is_locked_for_an_instant_is_not_taken_as_missing_in_sqlite(self, sqlite):
+        sqlite.make_posts((1, 10), (2, 20))
+        sqlite.redact(events("tweets", EDITED, 1))
+
+        with closing(sqlite.connect()) as other, closing(sqlite.connect()) as connection:
+            connection.execute("PRAGMA busy_timeout = 0")
+
+            def lock(_: Any, statement: str) -> None:
+                if statement.startswith("SELECT * FROM posts_quarantine"):
+                    other.execute("BEGIN EXCLUSIVE")
+                else:
+                    other.rollback()
+
+            with pytest.raises(DatabaseFailedError, match="SQLITE_BUSY"):
+                redact_table(
+                    Spied(connection, lock),
+                    POSTS,
+                    [events("tweets", GONE, 1)],
+                    limits=NO_LIMITS,
+                    dialect=sqlite.dialect,
+                )
+
+    def test_what_a_driver_says_in_words_alone_is_taken_as_missing(self, sqlite, caplog):
+        sqlite.make_posts((1, 10), (2, 20))
+
+        class OdbcError(Exception):
+            pass
+
+        def refuse(_: Any, statement: str) -> None:
+            if statement.startswith("SELECT * FROM posts_quarantine"):
+                raise OdbcError("Tabelle nicht gefunden")
+
+        with closing(sqlite.connect()) as connection, caplog.at_level("INFO"):
+            redact_table(
+                Spied(connection, refuse),
+                POSTS,
+                [events("tweets", GONE, 1)],
+                limits=NO_LIMITS,
+                dialect=sqlite.dialect,
+            )
+
+        assert len(sqlite.posts()) == 1
+        assert "posts_quarantine: taken as missing: OdbcError" in caplog.messages
 
     def test_no_table_is_its_own(self, database):
         database.make_posts((1, 10))
@@ -800,8 +929,8 @@ class TestTransaction:
             postgres.redact(*self.SOURCES)
 
         assert str(caught.value) == (
-            'posts: the database refuses: null value in column "geo" of relation "posts" violates not-null '
-            "constraint; nothing was written"
+            'posts: the database refuses: NotNullViolation (23502): geo, at UPDATE posts SET "geo" = NULL, '
+            '"place" = NULL WHERE "author" IN (SELECT id …; nothing was written'
         )
         assert len(postgres.posts()) == 2
 
@@ -813,7 +942,7 @@ class TestTransaction:
             "INSERT INTO likes VALUES (1)",
         )
 
-        with pytest.raises(TableError, match="violates foreign key constraint"):
+        with pytest.raises(TableError, match=r"ForeignKeyViolation \(23503\): likes_post_fkey, at COMMIT"):
             postgres.redact(*self.SOURCES)
 
         assert len(postgres.posts()) == 4
@@ -825,8 +954,29 @@ class TestTransaction:
             connection.execute("SET lock_timeout = '50ms'")
             connection.commit()
 
-            with pytest.raises(psycopg.OperationalError):
+            with pytest.raises(DatabaseFailedError, match=r"LockNotAvailable \(55P03\), at DELETE") as caught:
                 redact_table(connection, POSTS, self.SOURCES, limits=NO_LIMITS)
+
+        assert not is_final(caught.value)
+
+    @either_driver
+    @pytest.mark.parametrize("state", ["P0001", "23514", "42501", "40001", "22P02"])
+    def test_what_a_trigger_says_of_a_row_is_in_no_error_and_in_no_log(self, database, caplog, state):
+        database.make_posts((1, 10, "secret text"))
+        database.run(
+            "CREATE FUNCTION object() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"RAISE EXCEPTION USING MESSAGE = 'no delete of ' || old, ERRCODE = '{state}', "
+            "CONSTRAINT = old.text, COLUMN = old.text; END $$",
+            "CREATE TRIGGER objection BEFORE DELETE ON posts FOR EACH ROW EXECUTE FUNCTION object()",
+        )
+
+        with (
+            caplog.at_level("DEBUG"),
+            pytest.raises((TableError, DatabaseFailedError), match=rf"\({state}\), at DELETE") as caught,
+        ):
+            database.redact(events("tweets", GONE, 1))
+
+        assert "secret" not in "".join(traceback.format_exception(caught.value)) + caplog.text
 
     def test_events_that_turn_out_to_be_damaged_leave_nothing_behind(self, database):
         database.make_posts(*self.ROWS)

@@ -76,24 +76,30 @@ class RedactTableOperator(BaseOperator):
     It runs SQL that many databases have in common. They need transactions that take back the making of a
     table, ``CREATE TEMPORARY TABLE … AS`` and the right to it, and a driver that tells how many rows a
     statement wrote. Tested are PostgreSQL with psycopg 2 and 3, and SQLite. Where others write the same rows
-    in the same seconds, nothing is written, and the task may be tried again.
+    in the same seconds, nothing is written, and the task may be tried again. What the database says of a
+    failure may quote a row: but for missing names and rights, errors name its kind and the statement alone.
 
     :param sql_conn_id: connection of the database, of a type whose hook comes with common-sql
     :param table: its name as it is written in SQL: ``posts``, ``archive.posts``, ``"Odd name"``
     :param columns: ``Columns``, or a dict of ``id``, ``author`` (default: none) and ``geo`` (default: none),
         which may be empty (NULL): by their names, without quotes. Columns of ids may be integers of 64 bits
-        or text, of a declared type. Without ``author``, results of users are refused
+        or text, of a declared type. Ids in text have to be plain decimals, as X writes them: with a blank or
+        a leading zero, they are never hit. Without ``author``, results of users are refused; without
+        ``geo``, locations stay, and a warning tells of how many rows
     :param events: URIs or paths of the events, or what DownloadOperator and RunJobOperator return, of posts
         and of users; or lists of either
     :param events_conn_id: connection of their store (default: the store library's own credentials)
     :param shape: what a row is: ``posts``, or ``users``, which takes results of users alone (default: posts)
     :param policy: ``action/reason`` → ``remove``, ``quarantine``, ``scrub`` or ``keep``, whatever is done
-        about it otherwise (default: none)
+        about it otherwise (default: none). Other than in files, ``quarantine`` serves for users too: all
+        posts of theirs move, or in a table of users their own rows
     :param dry_run: count and judge alone; nothing is written (default: no)
     :param max_removal_ratio: the most rows to remove ÷ rows of the table (default: 0.05; None: no limit, and
         the table's rows are not counted)
     :param max_removals: the most rows to remove (default: no limit)
-    :param quarantine_table: another name for the quarantine table (default: the table's, and ``_quarantine``)
+    :param quarantine_table: another name for the quarantine table (default: the table's, and
+        ``_quarantine``). If you make it yourself, give it no unique id: a post that was edited, fetched again
+        and edited once more comes a second time
     :param insert_rows: how many events one statement hands over (default: 1000)
     :return: the report, as XCom: records (None if nobody had to count them), removed, quarantined, scrubbed,
         kept, ``kinds`` (``action/reason`` → rows), ``unknown`` (``action/reason`` → events), what was done in
