@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -21,20 +22,31 @@ _LOCKED_WITHIN_SECONDS = 3600.0
 # Where nobody can say how much will come.
 _LEAVE_FREE_BYTES = 256 << 20
 
+#: What writing to a file that is open already fails with, and then names none.
+_DISK_FAILURES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+
 
 @contextmanager
 def spool_directory() -> Iterator[Path]:
     """
     Make a directory in ``TMPDIR``, or where the system keeps such files, and remove it at the end.
 
-    :raises StorageError: if the disk fails or is full
+    What fails at another file while it is in use is told by the name of that file.
+
+    :raises StorageError: if its disk fails or is full, or a file that is not in it cannot be used
     """
+    directory: Path | None = None
     try:
         _remove_orphans()
         with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, _held(Path(name, _LOCK)):
-            yield Path(name)
+            directory = Path(name)
+            yield directory
     except OSError as error:
         reason = error.strerror or type(error).__name__
+        if directory and not _is_about(directory, error):
+            if error.filename is None:
+                raise
+            raise StorageError(f"cannot use {os.fsdecode(error.filename)!r}: {reason}") from error
         raise StorageError(
             f"cannot spool in {tempfile.gettempdir()}: {reason}; free space there, or set TMPDIR"
         ) from None
@@ -61,6 +73,14 @@ def require_room(directory: Path, to_come: int | None) -> None:
             f"{what} not fit into {tempfile.gettempdir()}, which has {free:,} bytes left; free space there, "
             "or set TMPDIR"
         )
+
+
+def _is_about(directory: Path, error: OSError) -> bool:
+    """Whether an error of whoever uses a spool is one of the spool's own disk."""
+    if error.filename is None:
+        return error.errno in _DISK_FAILURES
+    names = (error.filename, error.filename2 or error.filename)
+    return any(Path(os.fsdecode(name)).is_relative_to(directory) for name in names)
 
 
 @contextmanager

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-
 from airflow_provider_xcompliance import __version__, storage
 from airflow_provider_xcompliance.api.client import DownloadedResult, XComplianceClient
 from airflow_provider_xcompliance.api.errors import (
@@ -41,8 +39,6 @@ from airflow_provider_xcompliance.spools import require_room, spool_directory, s
 from airflow_provider_xcompliance.storage import Digest, StorageError
 
 log = logging.getLogger(__name__)
-
-_BLOCK_BYTES = 1 << 20
 
 #: Twice what 250 bytes for each of 50 million ids take, the most that one job can be given.
 MAX_RESULT_BYTES = 25_000_000_000
@@ -104,7 +100,7 @@ def spool_ids(
             name,
             reader.ids - duplicates + added,
             storage.digest_of(str(path)),
-            _crc32c_of(path),
+            storage.crc32c_of(path),
             dict(reader.cleaned) | ({"duplicates": duplicates} if duplicates else {}),
             tuple(control_ids),
         )
@@ -388,14 +384,6 @@ def _add_missing(path: Path, control_ids: Sequence[str]) -> int:
         file.seek(0, os.SEEK_END)
         file.writelines(missing)
     return len(missing)
-
-
-def _crc32c_of(path: Path) -> int:
-    crc32c = 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            crc32c = google_crc32c.extend(crc32c, block)
-    return crc32c
 
 
 def _within_bounds(directory: Path, progress: Progress) -> Callable[[int, int | None], None]:

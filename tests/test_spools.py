@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import stat
@@ -82,9 +83,50 @@ def test_a_link_leads_to_no_removal_elsewhere(scratch, tmp_path_factory):
     assert (elsewhere / "lock").exists()
 
 
-def test_a_full_disk_is_said_with_the_remedy():
-    with pytest.raises(StorageError, match=r"No space left on device; free space there"), spool_directory():
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO])
+def test_a_full_or_failing_disk_is_said_with_the_remedy(scratch, number):
+    with pytest.raises(StorageError) as caught, spool_directory():
+        raise OSError(number, os.strerror(number))
+
+    remedy = "free space there, or set TMPDIR"
+    assert str(caught.value) == f"cannot spool in {scratch}: {os.strerror(number)}; {remedy}"
+
+
+def test_a_file_of_the_spool_that_cannot_be_used_is_said_with_the_remedy(scratch):
+    with (
+        pytest.raises(StorageError, match=f"^cannot spool in {scratch}: File name too long; free"),
+        spool_directory() as directory,
+    ):
+        spool_file(directory, "x" * 300)
+
+
+def test_a_spool_that_cannot_be_made_is_said_with_the_remedy(scratch, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch / "missing"))
+
+    with pytest.raises(StorageError, match=r"^cannot spool in .*/missing: No such file"), spool_directory():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("x" * 300, "File name too long"), ("file/index", "Not a directory")]
+)
+def test_what_fails_at_another_file_is_said_of_that_file(tmp_path_factory, name, reason):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "file").touch()
+    path = elsewhere / name
+
+    with pytest.raises(StorageError) as caught, spool_directory():
+        path.write_bytes(b"")
+
+    assert str(caught.value) == f"cannot use '{path}': {reason}"
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), TimeoutError("too slow")])
+def test_what_has_nothing_to_do_with_files_passes_as_it_is(error):
+    with pytest.raises(type(error)) as caught, spool_directory():
+        raise error
+
+    assert caught.value is error
 
 
 def test_what_will_not_fit_is_refused_beforehand(scratch):

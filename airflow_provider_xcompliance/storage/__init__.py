@@ -14,8 +14,8 @@ from airflow_provider_xcompliance.storage.errors import (
     MissingError,
     StorageError,
 )
-from airflow_provider_xcompliance.storage.finding import find, stat
-from airflow_provider_xcompliance.storage.found import Checksum, Found
+from airflow_provider_xcompliance.storage.finding import find, finds, stat
+from airflow_provider_xcompliance.storage.found import Checksum, Found, crc32c_of
 from airflow_provider_xcompliance.storage.landing import land, require_landable
 from airflow_provider_xcompliance.storage.reading import Digest, checksum_of, digest_of, fetch, open_source
 from airflow_provider_xcompliance.storage.replacing import old_versions, purge_old_versions, remove, replace
@@ -30,10 +30,12 @@ __all__ = [
     "MissingError",
     "StorageError",
     "checksum_of",
+    "crc32c_of",
     "digest_of",
     "display",
     "fetch",
     "find",
+    "finds",
     "land",
     "local_file",
     "old_versions",

@@ -36,6 +36,7 @@ class TakenError(Exception):
 
 
 CHANGED = "it has been changed in the meantime"
+RIVAL = "another writer is at work on it"
 
 _DENIED = "access is denied"
 _ARCHIVED = "it lies in an archive tier, where it cannot be read; restore it, or leave it out"
@@ -43,7 +44,6 @@ _NO_BUCKET = "there is no such bucket"
 _NO_OBJECT = "there is no such object"
 _NO_LIBRARY = "its library is missing; install this package's extra for it"
 _NO_CREDENTIALS = "no credentials for the store were found; set its connection"
-_RIVAL = "another writer is at work on it"
 _UNREACHABLE = "the store cannot be reached"
 _CUT = "the connection to the store was cut"
 _SILENT = "the store did not answer in time"
@@ -64,13 +64,13 @@ _REASONS = {
     "507": "the store is full",
     # S3
     "AccessDenied": _DENIED,
-    "ConditionalRequestConflict": _RIVAL,
+    "ConditionalRequestConflict": RIVAL,
     "InternalError": _BUSY,
     "InvalidObjectState": _ARCHIVED,
     "NoCredentialsError": _NO_CREDENTIALS,
     "NoSuchBucket": _NO_BUCKET,
     "NoSuchKey": _NO_OBJECT,
-    "NoSuchUpload": _RIVAL,
+    "NoSuchUpload": RIVAL,
     "NoSuchVersion": _NO_OBJECT,
     "PreconditionFailed": CHANGED,
     "SlowDown": _BUSY,
@@ -86,7 +86,7 @@ _REASONS = {
     "ConditionNotMet": CHANGED,
     "ContainerNotFound": "there is no such container",
     "InvalidBlobOrBlock": "blocks that another program left unfinished are in the way for up to a week",
-    "InvalidBlockList": _RIVAL,
+    "InvalidBlockList": RIVAL,
     "LeaseIdMissing": "another program holds a lease on it",
     "ServerBusy": _BUSY,
     # The network
@@ -119,7 +119,7 @@ _REASONS = {
 #: What is worth an error of its own.
 _CLASSES = {
     CHANGED: ChangedError,
-    _RIVAL: ChangedError,
+    RIVAL: ChangedError,
     _NO_OBJECT: MissingError,
     os.strerror(errno.ENOENT): MissingError,
 }

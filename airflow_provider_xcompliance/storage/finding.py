@@ -44,6 +44,15 @@ def find(pattern: str, client: Any = None) -> Iterator[Found]:
             yield each
 
 
+def finds(pattern: str, uri: str) -> bool:
+    """
+    Return whether a pattern means a file of that name, be it there or not.
+
+    :raises AddressError: if it is no pattern
+    """
+    return _glob_of(pattern).matches(uri) if is_glob(pattern) else pattern == uri
+
+
 def stat(uri: str, client: Any = None) -> Found:
     """
     Return what is known of a file without reading it.

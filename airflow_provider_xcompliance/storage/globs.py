@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+from airflow_provider_xcompliance.storage.addresses import display
+from airflow_provider_xcompliance.storage.errors import AddressError
+
 _WILDCARD = re.compile(r"[*?\[]")
 _TOKEN = re.compile(r"\*+|\?|\[!?\]?[^\]/]*\]|.", re.DOTALL)
 
@@ -29,11 +32,13 @@ class Glob:
     left out, unless the pattern names it. ``[*]`` stands for a ``*``.
 
     :param pattern: a whole URI; with a slash at its end, everything in that folder
+    :raises AddressError: if ``**`` is not all that stands between two slashes
     :raises re.error: if a range in brackets is none
     """
 
     def __init__(self, pattern: str) -> None:
         pattern += "**" if pattern.endswith("/") else ""
+        _require_depth_alone(pattern)
         wildcard = _WILDCARD.search(pattern)
         #: What all names begin with.
         self.fixed = pattern[: wildcard.start()] if wildcard else pattern
@@ -63,6 +68,17 @@ class Glob:
 
     def _is_own(self, name: str) -> bool:
         return any(own.search(name) for own in self._own)
+
+
+def _require_depth_alone(pattern: str) -> None:
+    """Refuse what shells read as a single ``*``, and hardly anybody means so."""
+    for part in pattern.split("/"):
+        tokens = ["*" if match[0].startswith("**") else match[0] for match in _TOKEN.finditer(part)]
+        if part != "**" and (single := "".join(tokens)) != part:
+            raise AddressError(
+                f"{display(pattern)!r} is no pattern: ** means any depth only where it stands alone between "
+                f"slashes; write **/{single} instead of {part}, or {single} for one folder"
+            )
 
 
 def _regex_of(part: str) -> str:

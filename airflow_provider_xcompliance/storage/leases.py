@@ -1,5 +1,5 @@
 """
-Nobody writes to a local file while it is replaced, and what somebody appends at that moment is taken over.
+Nobody writes to a local file while it is replaced, and what somebody writes at that moment is taken over.
 
 Linux tells by a lease whether anybody has a file open for writing, and lets whoever opens it for that wait
 while the lease is held. Whoever waited then gets the file that was found before, although its name leads to
@@ -16,8 +16,9 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
-from airflow_provider_xcompliance.storage.errors import ChangedError, StorageError
+from airflow_provider_xcompliance.storage.errors import ChangedError
 
 # A producer that opens the file for each of its records has closed it long before.
 _PATIENCE_SECONDS = 5.0
@@ -25,6 +26,21 @@ _PAUSE_SECONDS = 0.01
 
 # Between finding a file and having it open, a process spends microseconds; but it may be held up there.
 _QUIET_LOOKS = 2
+
+# Who writes a file anew does not write the same there again, unless it only appends in that way.
+_TAIL_BYTES = 4096
+
+
+class End(NamedTuple):
+    """
+    What tells whether a file was only appended to since.
+
+    :param size: of the file
+    :param tail: its last bytes
+    """
+
+    size: int
+    tail: bytes
 
 
 @contextmanager
@@ -49,32 +65,49 @@ def held_still(handle: int, what: str) -> Iterator[None]:
         _release(handle)
 
 
-def carry_over(handle: int, size: int, to: int, what: str) -> None:
-    """
-    Append to a file what others still append to the one that it replaced, once they have closed it.
+def is_awaited(handle: int) -> bool:
+    """Whether somebody waits to write to a file that is held still."""
+    return not _lease(handle)
 
-    :param handle: of the replaced file, open for reading alone
-    :param size: which it had when it was replaced
-    :param to: of the file in its place
-    :param what: what fails if it fails
-    :raises StorageError: if somebody does not close it
+
+def end_of(handle: int, size: int) -> End:
+    """Return the end of a file that has, or had, so many bytes."""
+    start = max(0, size - _TAIL_BYTES)
+    return End(size, os.pread(handle, size - start, start))
+
+
+def is_let_go(handle: int) -> bool:
+    """
+    Wait until nobody has a file open for writing; return whether that came in time.
+
+    :param handle: of a file that has just lost its name to another; open for reading alone
     """
     deadline, quiet_looks = time.monotonic() + _PATIENCE_SECONDS, 0
     while quiet_looks < _QUIET_LOOKS and time.monotonic() < deadline:
         time.sleep(_PAUSE_SECONDS)
         quiet_looks = quiet_looks + 1 if _lease(handle) else 0
         _release(handle)
+    return quiet_looks >= _QUIET_LOOKS
+
+
+def carry_over(handle: int, end: End, to: int) -> bool:
+    """
+    Append to a file what others appended to the one that it replaced.
+
+    :param handle: of the replaced file, open for reading alone
+    :param end: which it had when it was replaced
+    :param to: of the file in its place
+    :return: whether they only appended; if not, nothing is done
+    """
+    if end_of(handle, end.size) != end:
+        return False
     # All at once and at the end, wherever that is by now: others append to the new file already.
-    if rest := os.pread(handle, max(0, os.fstat(handle).st_size - size), size):
+    if rest := os.pread(handle, max(0, os.fstat(handle).st_size - end.size), end.size):
         fcntl.fcntl(to, fcntl.F_SETFL, os.O_APPEND)
         with open(to, "ab", closefd=False) as file:
             file.write(rest)
         os.fsync(to)
-    if quiet_looks < _QUIET_LOOKS:
-        raise StorageError(
-            f"{what}: it is done, but another process had just opened the old file and keeps it open; what "
-            "it writes from now on is lost; let that process open the file anew"
-        )
+    return True
 
 
 def _lock(handle: int) -> bool:

@@ -17,8 +17,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from airflow_provider_xcompliance.storage import leases
-from airflow_provider_xcompliance.storage.addresses import local_path
-from airflow_provider_xcompliance.storage.errors import CHANGED, ChangedError, StorageError, TakenError
+from airflow_provider_xcompliance.storage.addresses import display, local_path
+from airflow_provider_xcompliance.storage.errors import (
+    CHANGED,
+    RIVAL,
+    AddressError,
+    ChangedError,
+    StorageError,
+    TakenError,
+)
 from airflow_provider_xcompliance.storage.found import Found, crc32c_of
 from airflow_provider_xcompliance.storage.globs import Glob
 
@@ -32,7 +39,20 @@ _ORPHAN_AGE = timedelta(minutes=1)
 
 LISTING_NEEDS = PURGING_NEEDS = "nothing"
 
-require_name = local_path
+
+def require_name(uri: str) -> None:
+    """
+    Refuse what names no file, or has a name that no document about it could hold.
+
+    :raises AddressError: if it is so
+    """
+    local_path(uri)
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        raise AddressError(
+            f"{display(uri)!r} has a name that is no UTF-8; rename it, or leave it out"
+        ) from None
 
 
 def is_plain_file(uri: str) -> bool:
@@ -71,7 +91,8 @@ def swap(source: Path, uri: str, _client: Any, version: str) -> tuple[Found, boo
 
     A link is followed, because what it leads to is what was read.
 
-    :raises ChangedError: if it is of another version
+    :raises ChangedError: if it is of another version, or another process writes it anew
+    :raises StorageError: if another process does not stop writing to it
     :raises OSError: if it cannot be written
     """
     what = f"cannot replace {uri}"
@@ -79,10 +100,7 @@ def swap(source: Path, uri: str, _client: Any, version: str) -> tuple[Found, boo
     _remove_old_parts(target.parent)
     with target.open("rb") as standing, _part(target.parent) as (part, to):
         with source.open("rb") as file:
-            shutil.copyfileobj(file, to, _BLOCK_BYTES)
-        _copy_attributes(standing.fileno(), to.fileno(), what)
-        to.flush()
-        os.fsync(to.fileno())
+            _fill(to, file, standing, what)
         found = _found(uri, os.fstat(to.fileno()))
         if crc32c_of(part) != crc32c_of(source):
             raise StorageError(f"{what}: the disk does not hold what was written to it")
@@ -90,9 +108,12 @@ def swap(source: Path, uri: str, _client: Any, version: str) -> tuple[Found, boo
             status = os.fstat(standing.fileno())
             if _version(status) != version or not os.path.samestat(status, target.stat()):
                 raise ChangedError(f"{what}: {CHANGED}")
+            end = leases.end_of(standing.fileno(), status.st_size)
+            if leases.is_awaited(standing.fileno()):
+                raise ChangedError(f"{what}: {RIVAL}")
             part.replace(target)
         _sync_directory(target.parent)
-        leases.carry_over(standing.fileno(), status.st_size, to.fileno(), what)
+        _take_over(standing, end, to, target, what)
     if status.st_nlink > 1:
         _log.warning("%s has other names (hard links), under which its former content still stands", uri)
     return found, True
@@ -214,6 +235,53 @@ def _found(uri: str, status: os.stat_result) -> Found:
 
 def _version(status: os.stat_result) -> str:
     return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
+
+
+def _fill(to: IO[bytes], content: IO[bytes], like: IO[bytes], what: str) -> None:
+    """Write a file to the disk that has the attributes of another."""
+    shutil.copyfileobj(content, to, _BLOCK_BYTES)
+    _copy_attributes(like.fileno(), to.fileno(), what)
+    to.flush()
+    os.fsync(to.fileno())
+
+
+def _take_over(old: IO[bytes], end: leases.End, new: IO[bytes], target: Path, what: str) -> None:
+    """
+    Take over what others still write to a file that has just lost its name to another.
+
+    What they append is appended there; but what they write anew, as a whole, gets the name back.
+
+    :raises ChangedError: if they wrote it anew
+    :raises StorageError: if they do not close it
+    """
+    is_let_go = leases.is_let_go(old.fileno())
+    is_appended = leases.carry_over(old.fileno(), end, new.fileno())
+    # Who has emptied it and not written yet would leave nothing at all.
+    if not is_appended and (is_let_go or os.fstat(old.fileno()).st_size):
+        _give_back(old, new, target, what)
+    if not is_let_go:
+        raise StorageError(
+            f"{what}: {'it is done, but ' * is_appended}another process had just opened the old file and "
+            "keeps it open; what it writes from now on is lost; let that process open the file anew"
+        )
+    if not is_appended:
+        raise ChangedError(f"{what}: {RIVAL}")
+
+
+def _give_back(old: IO[bytes], new: IO[bytes], target: Path, what: str) -> None:
+    """Let the content of a file have the name again that it lost to another."""
+    with target.open("rb") as standing, _part(target.parent) as (part, to):
+        status = os.fstat(new.fileno())
+        if not os.path.samestat(status, os.fstat(standing.fileno())):
+            # By now a third file has the name, which whoever put it there meant to last.
+            return
+        end = leases.end_of(standing.fileno(), new.tell())
+        _fill(to, old, old, what)
+        part.replace(target)
+        # Open till now, so that no other landing took it away; from now on it would not look let go.
+        new.close()
+        _sync_directory(target.parent)
+        _take_over(standing, end, to, target, what)
 
 
 def _copy_attributes(handle: int, to: int, what: str) -> None:

@@ -122,6 +122,18 @@ def test_a_name_that_no_uri_can_hold_is_an_error_and_not_left_out(moto_s3: Any) 
         list(find(f"s3://{bucket}/*", client))
 
 
+@pytest.mark.parametrize("form", ["{}/", "{}/*.json", "file://{}/**", "{}/caf\udce9.json"])
+def test_a_local_file_whose_name_is_no_utf_8_is_named(tmp_path: Path, form: str) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.json")).touch()
+
+    with pytest.raises(
+        AddressError, match=r"/caf\\udce9.json' has a name that is no UTF-8; rename it"
+    ) as caught:
+        list(find(form.format(tmp_path)))
+
+    assert str(caught.value).encode()
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -131,6 +143,8 @@ def test_a_name_that_no_uri_can_hold_is_an_error_and_not_left_out(moto_s3: Any) 
         "s3://AKIAEXAMPLE:secret@bucket/*",
         "s3:/bucket/*",
         "/a/[z-a]",
+        "/a/**.json",
+        "s3://bucket/**.json",
         "file://host/*",
     ],
 )

@@ -1,7 +1,10 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_xcompliance.storage import AddressError
 from airflow_provider_xcompliance.storage.globs import Glob, is_glob
 
 
@@ -34,8 +37,7 @@ from airflow_provider_xcompliance.storage.globs import Glob, is_glob
         ("/a/**/c", "/a/c", True),
         ("/a/**/c", "/a/b/b/c", True),
         ("/a/**/c", "/a/bc", False),
-        ("/a/b**", "/a/bc", True),
-        ("/a/b**", "/a/bc/d", False),
+        ("/a/[**]", "/a/*", True),
         ("/a/*/c/*", "/a/b/c/d", True),
         ("s3://bucket/a*", "s3://bucket/a\nb", True),
         ("s3://bucket/**/*.gz", "s3://bucket/a.gz", True),
@@ -44,6 +46,22 @@ from airflow_provider_xcompliance.storage.globs import Glob, is_glob
 )
 def test_a_pattern_means_what_shells_mean_by_it(pattern: str, name: str, matches: bool) -> None:
     assert Glob(pattern).matches(name) is matches
+
+
+@pytest.mark.parametrize(
+    ("pattern", "remedy"),
+    [
+        ("/a/**.json", "**/*.json"),
+        ("/a/b**", "**/b*"),
+        ("/a/b**/c", "**/b*"),
+        ("/a/***", "**/*"),
+        ("/a/**/**.gz", "**/*.gz"),
+        ("s3://bucket/[ab]**?/", "**/[ab]*?"),
+    ],
+)
+def test_two_stars_beside_other_text_are_refused_with_the_remedy(pattern: str, remedy: str) -> None:
+    with pytest.raises(AddressError, match=f"; write {re.escape(remedy)} instead of "):
+        Glob(pattern)
 
 
 @pytest.mark.parametrize(
