@@ -9,20 +9,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_xcompliance import storage
 from airflow_provider_xcompliance.archive import ndjson
 from airflow_provider_xcompliance.archive.compression import plain_reader
 from airflow_provider_xcompliance.archive.formats import Columns, Format, format_of, module_of
+from airflow_provider_xcompliance.archive.guards import JobType
 from airflow_provider_xcompliance.archive.index import FileIndex, IndexWriter, InvalidIndexError
+from airflow_provider_xcompliance.archive.tombstones import Tombstones, read_tombstones
 from airflow_provider_xcompliance.progress import Progress
 from airflow_provider_xcompliance.spools import require_room
 from airflow_provider_xcompliance.storage import ChangedError, MissingError
@@ -36,11 +38,17 @@ log = logging.getLogger(__name__)
 #: The folder of what belongs to an archive, beside its files.
 STATE_FOLDER = "_xcompliance"
 
+_T = TypeVar("_T")
+
 _WILDCARDS = re.compile(r"[*?\[]")
 _KEY_CHARACTERS = 16
 
 # A file that changes more often than this while it is read is left to the next night.
 MAX_READS = 3
+
+
+class BadArchiveError(ValueError):
+    """An archive holds too many records whose ids cannot be told, or none at all."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,20 @@ class ArchiveFile:
         """What this version, read in this format, is known by."""
         return key_of(self.version, repr(self.format))
 
+    def require_authors(self) -> None:
+        """
+        Make sure that events of users can be told to concern it.
+
+        :raises BadArchiveError: if it is a table of posts that does not tell who wrote them
+        """
+        columns = self.format.columns
+        if columns and not columns.author and self.format.shape != "users":
+            raise BadArchiveError(
+                f"{storage.display(self.uri)}: it does not tell who wrote its posts, so they cannot be "
+                "checked for users; name the column with columns=Columns(id=…, author=…), or leave the file "
+                "out"
+            )
+
 
 def key_of(*parts: object) -> str:
     """Return a short digest that stands for some values in a name."""
@@ -83,6 +105,7 @@ class Archive:
     :param state_client: of the store that holds it
     :param shapes: pattern of names → the shape of such files: see :data:`.archive.formats.SHAPES`
     :param columns: pattern of names → the columns of such tables
+    :raises ValueError: if ``state`` is a pattern, or holds sources
     """
 
     sources: Sequence[str]
@@ -93,6 +116,14 @@ class Archive:
     shapes: Mapping[str, str] = field(default_factory=dict)
     columns: Mapping[str, Columns] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        own = self.state_uri("")
+        if _WILDCARDS.search(own) or any(source.startswith(own) for source in self.sources):
+            raise ValueError(
+                f"state: {storage.display(self.state)!r} has to be a folder of its own, without wildcards in "
+                "its name and without sources in it"
+            )
+
     def files(self) -> Iterator[ArchiveFile]:
         """
         Find all files, those of the quarantine too, each once.
@@ -101,11 +132,18 @@ class Archive:
         :raises ValueError: if what a file holds cannot be told
         """
         seen: set[str] = set()
+        own = self.state_uri("")
         for source in self.sources:
+            is_empty = True
             for found in storage.find(source, self.client):
+                if found.uri.startswith(own):
+                    continue
+                is_empty = False
                 if found.uri not in seen:
                     seen.add(found.uri)
                     yield self._file(found)
+            if is_empty:
+                log.warning("%s: there is no such file", storage.display(source))
         if not seen:
             raise MissingError(f"{', '.join(map(storage.display, self.sources))}: there is no such file")
         for found in storage.find(f"{self._quarantine}**", self.state_client):
@@ -119,9 +157,46 @@ class Archive:
         """
         return self._file(storage.stat(uri, self.client_of(uri)))
 
+    def holds(self, uri: str) -> bool:
+        """Return whether a file of that name is one of these, or would be."""
+        is_own = uri.startswith(self.state_uri(""))
+        return not is_own and any(storage.finds(source, uri) for source in self.sources)
+
     def state_uri(self, *names: str) -> str:
         """Return the URI of something that is kept about the archive."""
         return "/".join((self.state.rstrip("/"), *names))
+
+    def place_of_copies(self, destination: str) -> str | None:
+        """
+        Return the folder of copies; None if it is that of the files themselves.
+
+        :raises ValueError: if it is a pattern
+        """
+        folder = destination.rstrip("/")
+        if _WILDCARDS.search(folder):
+            raise ValueError(
+                f"destination: {storage.display(destination)!r} is a pattern; give a folder, or nothing for "
+                "in place"
+            )
+        return None if f"{folder}/" == self.root else folder
+
+    @property
+    def key(self) -> str:
+        """What this choice of files is known by: another choice of the same folder has checks of its own."""
+        return key_of(*sorted(self.sources))
+
+    def tombstones_uri(self, job_type: JobType) -> str:
+        """Return where it is kept what X said earlier."""
+        return self.state_uri("tombstones", f"{job_type}.ndjson")
+
+    def tombstones(self, job_type: JobType) -> Tombstones:
+        """Read what X said earlier."""
+        uri = self.tombstones_uri(job_type)
+        try:
+            with storage.open_source(uri, self.state_client) as source:
+                return read_tombstones(source, storage.display(uri))
+        except MissingError:
+            return {}
 
     def quarantine_uri(self, file: ArchiveFile, key: str) -> str:
         """Return where records of a file go that wait to be fetched again."""
@@ -174,6 +249,27 @@ class Archive:
                 log.info("%s; it is read again", error)
                 file = self.file(file.uri)
         return self._make_index(file, path, helper), file
+
+    def ask(
+        self,
+        file: ArchiveFile,
+        directory: Path,
+        question: Callable[[FileIndex], _T],
+        helper: Helper | None = None,
+    ) -> tuple[_T, FileIndex, ArchiveFile]:
+        """
+        Ask the index of a file something; one that turns out to be damaged is made anew.
+
+        :return: the answer, and what :meth:`index` returns
+        """
+        index, file = self.index(file, directory, helper)
+        try:
+            return question(index), index, file
+        except InvalidIndexError as error:
+            log.warning("%s: %s; it is made anew", storage.display(file.uri), error)
+            storage.remove(self._index_uri(file), self.state_client)
+        index, file = self.index(file, directory, helper)
+        return question(index), index, file
 
     def has_index(self, file: ArchiveFile) -> bool:
         """Whether this version of a file had an index when the first of them was looked for."""

@@ -22,16 +22,16 @@ def record(archive: Archive, night: Night, reports: Sequence[Mapping[str, Any]],
     Remember that the ids of a night were checked, and land its evidence.
 
     :param reports: of what was done to the archive, in parts
-    :param name: of the run; each has its own evidence
+    :param name: of the task and its run; each has its own evidence
     :return: the evidence, without the list of results
     """
     done = total_of(reports)
-    # What was not applied has to be asked about again.
-    is_dry = bool(done.get("dry_run"))
+    # What was not applied, be it to a file that was moved meanwhile, has to be asked about again.
+    is_done = not (done.get("dry_run") or done.get("files_gone"))
     evidence = {
         "run": name,
         "checked_at": night.at.isoformat(),
-        "plan": plan_of([landed.result for landed in night.results]).to_dict(),
+        "plan": plan_of([landed.result for landed in night.results], night.policy).to_dict(),
         "done": done,
         "provider_version": __version__,
     }
@@ -51,7 +51,7 @@ def record(archive: Archive, night: Night, reports: Sequence[Mapping[str, Any]],
     with spool_directory() as directory:
         land_json(directory / "evidence", evidence | {"results": results}, uri, archive.state_client)
         # Last: what is not remembered is only checked again.
-        for job_type, landed in night.by_type().items() if not is_dry else ():
+        for job_type, landed in night.by_type().items() if is_done else ():
             checked = ((each.source, each.created_at or night.at) for each in landed if each.source)
             record_checks(archive, job_type, checked, directory)
     return evidence | {"evidence": storage.display(uri)}

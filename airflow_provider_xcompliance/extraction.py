@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,8 @@ from airflow_provider_xcompliance.archive.guards import JobType
 from airflow_provider_xcompliance.archive.ndjson_helper import Helper
 from airflow_provider_xcompliance.archive.rotation import MAX_IDS, IdRange
 from airflow_provider_xcompliance.archive.sorted_ids import SortedIds, lines_of
-from airflow_provider_xcompliance.catalogue import Archive, ArchiveFile
+from airflow_provider_xcompliance.archive.tombstones import REVERSIBLE
+from airflow_provider_xcompliance.catalogue import Archive, ArchiveFile, BadArchiveError
 from airflow_provider_xcompliance.documents import land_json, read_json
 from airflow_provider_xcompliance.spools import spool_directory, spool_file
 from airflow_provider_xcompliance.storage import MissingError
@@ -41,9 +43,8 @@ log = logging.getLogger(__name__)
 
 _MAX_SHOWN = 10
 
-
-class BadArchiveError(ValueError):
-    """An archive holds too many records whose ids cannot be told, or none at all."""
+# How the name of a file of ids ends.
+_RANGE = re.compile(r"-(\d{19}-\d{19})\.txt\Z")
 
 
 class _Catalogue(msgspec.Struct):
@@ -147,12 +148,14 @@ def record_checks(
     :param checked: URI of each file, and when its job was created
     :param directory: a spool
     """
-    uri = archive.state_uri("checks", f"{job_type}.json")
+    uri = _checks_uri(archive, job_type)
     document = read_json(uri, archive.state_client)
     checks = msgspec.convert(document, _Checks) if document else _Checks({})
     for source, time in checked:
-        name = source.rpartition("/")[2].removesuffix(".txt").removeprefix(f"{job_type}-")
-        checks.checked[name] = max(time, checks.checked.get(name, time))
+        # A list of somebody's own is none of the ranges.
+        if found := _RANGE.search(source):
+            name = found[1]
+            checks.checked[name] = max(time, checks.checked.get(name, time))
     land_json(directory / f"checks-{job_type}", msgspec.to_builtins(checks), uri, archive.state_client)
 
 
@@ -166,7 +169,9 @@ class _State:
     client: Any
 
     def uri_of(self, ids: IdRange) -> str:
-        return f"{self.destination.rstrip('/')}/{self.job_type}-{_name_of(ids.first, ids.last)}.txt"
+        # Other archives may have their files in the same folder.
+        name = f"{self.job_type}-{self.archive.key}-{_name_of(ids.first, ids.last)}.txt"
+        return f"{self.destination.rstrip('/')}/{name}"
 
     def ranges(self, now: datetime) -> list[IdRange]:
         document = read_json(self._catalogue, self.archive.state_client)
@@ -174,9 +179,7 @@ class _State:
         return ranges or [rotation.nothing_known(now)]
 
     def checks(self) -> dict[tuple[int, int], datetime]:
-        document = read_json(
-            self.archive.state_uri("checks", f"{self.job_type}.json"), self.archive.state_client
-        )
+        document = read_json(_checks_uri(self.archive, self.job_type), self.archive.state_client)
         checks = msgspec.convert(document, _Checks).checked if document else {}
         return {_bounds_of(name): time for name, time in checks.items()}
 
@@ -186,7 +189,11 @@ class _State:
 
     @property
     def _catalogue(self) -> str:
-        return self.archive.state_uri("ids", f"{self.job_type}.json")
+        return self.archive.state_uri("ids", self.archive.key, f"{self.job_type}.json")
+
+
+def _checks_uri(archive: Archive, job_type: JobType) -> str:
+    return archive.state_uri("checks", archive.key, f"{job_type}.json")
 
 
 def _name_of(first: int, last: int) -> str:
@@ -204,15 +211,19 @@ def _gather(archive: Archive, job_type: JobType, ids: SortedIds, directory: Path
     with Helper() as helper:
         for listed in archive.files():
             if job_type == "users":
-                _require_authors(listed)
+                listed.require_authors()
             is_known = archive.has_index(listed)
-            index, file = archive.index(listed, directory, helper)
-            for some in index.ids(job_type):
-                ids.add(some)
+            _, index, file = archive.ask(
+                listed, directory, lambda index: [*map(ids.add, index.ids(job_type))], helper
+            )
             _add_facts(found, job_type, file, index.facts)
             found.files += 1
             found.files_read += not is_known
             keys[file.name] = file.key
+    for occasion, some in archive.tombstones(job_type).items():
+        # Of what went for a reason that may pass, somebody has to ask whether it has.
+        if occasion.reason in REVERSIBLE:
+            ids.add(some)
     archive.remove_old_indexes(keys)
     log.info(
         "%s files, of which %s were read because they are new or have changed; %s records",
@@ -230,15 +241,6 @@ def _add_facts(found: Extract, job_type: JobType, file: ArchiveFile, facts: Fact
     # Plain lists hold nothing that anybody wrote.
     if job_type == "users" and file.format.kind != "ids":
         found.authorless += facts.authorless
-
-
-def _require_authors(file: ArchiveFile) -> None:
-    columns = file.format.columns
-    if columns and not columns.author and file.format.shape != "users":
-        raise BadArchiveError(
-            f"{storage.display(file.uri)}: it does not tell who wrote its posts, so they cannot be checked "
-            "for users; name the column with columns=Columns(id=…, author=…), or leave the file out"
-        )
 
 
 def _require_good(found: Extract, max_bad_ratio: float | None) -> None:

@@ -29,7 +29,6 @@ from airflow_provider_xcompliance.archive.tombstones import (
     Occasion,
     Tombstones,
     lines_of_tombstones,
-    read_tombstones,
     renewed,
 )
 from airflow_provider_xcompliance.catalogue import Archive, key_of
@@ -96,6 +95,18 @@ class Night:
                 )
         return events
 
+    def require_elsewhere(self, uris: Iterable[str]) -> None:
+        """
+        Make sure that the results are not among files that they are applied to.
+
+        :raises ValueError: if they are
+        """
+        if own := {landed.uri for landed in self.results}.intersection(uris):
+            raise ValueError(
+                f"{storage.display(min(own))} is among the files of the archive, and would be taken for "
+                "posts; land events elsewhere"
+            )
+
     def _opened(self, stack: ExitStack) -> Iterator[tuple[JobType, Any, str]]:
         for landed in self.results:
             source = stack.enter_context(storage.open_source(landed.uri, self.client))
@@ -117,8 +128,7 @@ def tombstones_for(archive: Archive, night: Night, *, in_place: bool) -> IdsByDe
     """
     found: dict[tuple[JobType, Decision], NDArray[np.int64]] = {}
     for job_type in JOB_TYPES:
-        tombstones = _read_tombstones(_tombstones_uri(archive, job_type), archive.state_client)
-        for (action, reason, _), ids in tombstones.items():
+        for (action, reason, _), ids in archive.tombstones(job_type).items():
             decision = Decision(effect_of(action, reason, night.policy), f"{action}/{reason}")
             if decision.effect is Effect.REMOVE or not in_place:
                 some = found.get((job_type, decision), ids[:0])
@@ -147,11 +157,7 @@ def plan(archive: Archive, night: Night, max_groups: int = MAX_GROUPS) -> list[s
     :raises ValueError: if the results lie among these files
     """
     files = [(file.bytes, file.uri) for file in archive.files()]
-    if own := {landed.uri for landed in night.results}.intersection(uri for _, uri in files):
-        raise ValueError(
-            f"{storage.display(min(own))} is among the files of the archive, and would be taken for posts; "
-            "land events elsewhere"
-        )
+    night.require_elsewhere(uri for _, uri in files)
     groups = _balanced(files, max_groups)
     uris = [archive.state_uri("plans", night.key, f"{number:04}.json") for number in range(len(groups))]
     with spool_directory() as directory:
@@ -170,10 +176,6 @@ def files_of_plan(archive: Archive, uri: str) -> list[str]:
     if not found or not isinstance(found.get("files"), list):
         raise MissingError(f"{storage.display(uri)}: there is no such plan; run the task that makes it again")
     return [str(file) for file in found["files"]]
-
-
-def _tombstones_uri(archive: Archive, job_type: JobType) -> str:
-    return archive.state_uri("tombstones", f"{job_type}.ndjson")
 
 
 def _balanced(files: Iterable[tuple[int, str]], max_groups: int) -> list[list[str]]:
@@ -197,8 +199,7 @@ def _renew_tombstones(
     events: EventSet,
     directory: Path,
 ) -> None:
-    uri = _tombstones_uri(archive, job_type)
-    before = _read_tombstones(uri, archive.state_client)
+    uri, before = archive.tombstones_uri(job_type), archive.tombstones(job_type)
     said = _said(events, job_type, night.at)
     after = renewed(before, said, _submitted(results, night.source_client) if before else ())
     path = spool_file(directory, f"tombstones-{job_type}")
@@ -206,14 +207,6 @@ def _renew_tombstones(
         spool.writelines(lines_of_tombstones(after))
     storage.land(path, storage.digest_of(str(path)), uri, archive.state_client, replace=True)
     log.info("%s: %s tombstones", job_type, f"{sum(map(len, after.values())):,}")
-
-
-def _read_tombstones(uri: str, client: Any) -> Tombstones:
-    try:
-        with storage.open_source(uri, client) as source:
-            return read_tombstones(source, storage.display(uri))
-    except MissingError:
-        return {}
 
 
 def _said(events: EventSet, job_type: JobType, at: datetime) -> Tombstones:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +28,7 @@ from airflow_provider_xcompliance.archive.records import Counts
 from airflow_provider_xcompliance.catalogue import MAX_READS, Archive, ArchiveFile, key_of
 from airflow_provider_xcompliance.documents import find_json, land_json, manifest_uri
 from airflow_provider_xcompliance.spools import require_room, spool_directory, spool_file
-from airflow_provider_xcompliance.storage import ChangedError, MissingError
+from airflow_provider_xcompliance.storage import ChangedError, MissingError, StorageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 5.0
 _MAX_SHOWN = 10
+# With so many files that cannot be read or written, it is not about them.
+_MAX_LEFT = 10
 
 
 @dataclass
@@ -165,28 +167,29 @@ class Redaction:
         """
         Apply the events to these files.
 
-        :raises ChangedError: after all others were done, if a file changed each time while it was read
-        :raises StorageError: if a file cannot be read or written
+        :raises StorageError: after all others were done, if a file cannot be read or written
+        :raises ChangedError: likewise, if it changed each time while it was read
+        :raises ValueError: if a copy would be a file of the archive
         """
         started = logged = time.monotonic()
         report = Report(dry_run=self.dry_run, unknown=dict(self.events.unknown))
-        restless: list[str] = []
+        left: list[StorageError] = []
         with spool_directory() as directory:
             for uri in uris:
                 try:
                     self._apply_to(uri, report, directory)
-                except ChangedError as error:
+                except StorageError as error:
                     log.warning("%s; it is left for another try", error)
-                    restless.append(str(error))
+                    left.append(error)
+                    if len(left) == _MAX_LEFT:
+                        break
                 if time.monotonic() - logged >= _PROGRESS_SECONDS:
                     logged = time.monotonic()
                     log.info(
                         "%s files looked at, %s changed", f"{report.files:,}", f"{report.files_changed:,}"
                     )
-        if restless:
-            raise ChangedError(
-                f"{len(restless):,} files changed each time while they were read: {restless[0]}"
-            )
+        if left:
+            raise type(left[0])(f"{len(left):,} files are left for another try: {left[0]}")
         report.seconds = time.monotonic() - started
         return report
 
@@ -194,14 +197,22 @@ class Redaction:
         try:
             file, outcome = self._until_unchanged(uri, directory)
         except MissingError:
+            if self._is_there(uri):
+                # It is something else that is missing.
+                raise
             log.warning("%s: others removed it meanwhile", storage.display(uri))
             report.files_gone += 1
             return
         report.add(file, outcome)
         if outcome.is_changed:
             log.info("%s: %s", storage.display(uri), _told(outcome.counts))
-            if not (self.dry_run or self._is_copied(file)):
-                self._see_to_old_versions(uri, report)
+        if self.dry_run:
+            return
+        if self._is_copied(file):
+            self._see_to_old_versions(self._copy_uri(file), self.destination_client, report)
+        elif outcome.is_changed or file.name in self._manifests:
+            left = self._see_to_old_versions(uri, self.archive.client_of(uri), report)
+            self._forget_earlier_nights(file, has_old_versions=left != 0)
 
     def _until_unchanged(self, uri: str, directory: Path) -> tuple[ArchiveFile, Outcome]:
         for _ in range(MAX_READS - 1):
@@ -212,12 +223,18 @@ class Redaction:
         return self._apply_once(self.archive.file(uri), directory)
 
     def _apply_once(self, file: ArchiveFile, directory: Path) -> tuple[ArchiveFile, Outcome]:
+        if self._is_copied(file) and self.archive.holds(self._copy_uri(file)):
+            raise ValueError(
+                f"{storage.display(self._copy_uri(file))} would be a file of the archive itself; let "
+                "destination be a folder that the sources do not reach"
+            )
         if outcome := self._earlier(file):
             return file, outcome
-        index, file = self.archive.index(file, directory)
+        hits, index, file = self.archive.ask(file, directory, lambda index: index.hits(self.events))
         outcome = Outcome(index.facts.records, index.facts.bad, index.facts.bad_lines)
-        hits = index.hits(self.events)
         is_copied = self._is_copied(file) and not self.dry_run
+        if len(self.events.users):
+            file.require_authors()
         if len(hits) or is_copied:
             with tempfile.TemporaryDirectory(dir=directory) as name:
                 spool = spool_file(Path(name), "redacted")
@@ -238,7 +255,8 @@ class Redaction:
         if self.dry_run or not outcome.is_changed:
             return
         if outcome.counts.quarantined:
-            uri = self.archive.quarantine_uri(file, key_of(self.key, file.version))
+            # Whatever night it is: copies lose the same posts night after night.
+            uri = self.archive.quarantine_uri(file, key_of(file.version))
             checksum = storage.checksum_of(str(quarantine))
             storage.land(quarantine, checksum, uri, self.archive.state_client, replace=True)
         if not self._is_copied(file):
@@ -284,7 +302,7 @@ class Redaction:
         checksum = storage.checksum_of(str(spool))
         manifest = _Manifest(
             file=storage.display(file.uri),
-            key=self.key,
+            key=self._key_for(file),
             source_version=file.version,
             bytes=checksum.bytes,
             crc32c=checksum.crc32c,
@@ -299,22 +317,34 @@ class Redaction:
         if self._is_copied(file):
             uri, client = self._copy_uri(file), self.destination_client
             manifest = _read_manifest(manifest_uri(uri), client)
-            is_of_this = manifest and (manifest.key, manifest.source_version) == (self.key, file.version)
-            return manifest.outcome if manifest and is_of_this and _stands(uri, client, manifest) else None
-        if self._manifest_uri(file) not in self._manifests:
+            if manifest and manifest.source_version != file.version:
+                return None
+        else:
+            if self._manifest_uri(file) not in self._manifests.get(file.name, ()):
+                return None
+            uri, client = file.uri, self.archive.client_of(file.uri)
+            manifest = _read_manifest(self._manifest_uri(file), self.archive.state_client)
+        if not manifest or manifest.key != self._key_for(file):
             return None
-        manifest = _read_manifest(self._manifest_uri(file), self.archive.state_client)
-        client = self.archive.client_of(file.uri)
-        return manifest.outcome if manifest and _stands(file.uri, client, manifest) else None
+        return manifest.outcome if _stands(uri, client, manifest) else None
 
     def _is_copied(self, file: ArchiveFile) -> bool:
         # The quarantine is this package's own, and is redacted where it is.
         return bool(self.destination) and not file.is_quarantined
 
+    def _key_for(self, file: ArchiveFile) -> str:
+        # Another try may be told that there are more locations in it.
+        return key_of(self.key, repr(file.format))
+
     @cached_property
-    def _manifests(self) -> frozenset[str]:
-        found = storage.find(self.archive.state_uri("applied", self.key, "**"), self.archive.state_client)
-        return frozenset(each.uri for each in found)
+    def _manifests(self) -> Mapping[str, list[str]]:
+        """URIs of manifests by name of the file: of this night, and of those that left old versions."""
+        folder = self.archive.state_uri("applied", "")
+        manifests: dict[str, list[str]] = defaultdict(list)
+        for found in storage.find(f"{folder}**", self.archive.state_client):
+            _, _, name = found.uri.removeprefix(folder).partition("/")
+            manifests[name.removesuffix(".json")].append(found.uri)
+        return manifests
 
     def _manifest_uri(self, file: ArchiveFile) -> str:
         return self.archive.state_uri("applied", self.key, f"{file.name}.json")
@@ -322,14 +352,26 @@ class Redaction:
     def _copy_uri(self, file: ArchiveFile) -> str:
         return f"{str(self.destination).rstrip('/')}/{file.name}"
 
-    def _see_to_old_versions(self, uri: str, report: Report) -> None:
-        client = self.archive.client_of(uri)
+    def _is_there(self, uri: str) -> bool:
+        with suppress(MissingError):
+            self.archive.file(uri)
+            return True
+        return False
+
+    def _forget_earlier_nights(self, file: ArchiveFile, *, has_old_versions: bool) -> None:
+        """Let a manifest of an earlier night stand only for as long as old versions are to be seen to."""
+        for uri in self._manifests.get(file.name, ()):
+            if not (has_old_versions or uri == self._manifest_uri(file)):
+                storage.remove(uri, self.archive.state_client)
+
+    def _see_to_old_versions(self, uri: str, client: Any, report: Report) -> int | None:
         if self.purge:
             report.purged += storage.purge_old_versions(uri, client)
         left = storage.old_versions(uri, client)
         report.old_versions = (
             None if left is None or report.old_versions is None else report.old_versions + left
         )
+        return left
 
 
 def _stands(uri: str, client: Any, manifest: _Manifest) -> bool:

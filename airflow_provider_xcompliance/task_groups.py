@@ -17,6 +17,8 @@ from airflow_provider_xcompliance.operators.archives import (
 )
 from airflow_provider_xcompliance.operators.jobs import RunJobOperator
 
+# Groups, DAGs and runs may share a folder; the ids of the first two hold nothing that splits a path.
+_DAG = "{{ dag.dag_id }}"
 _RUN = "{{ run_id.replace('+00:00', '').replace(':', '') }}"
 
 
@@ -46,7 +48,7 @@ def refresh_archive(
     ``apply`` (one for each group of files) and ``record``, which returns the report of the night.
 
     :param source: URI of a file, a glob, a folder (ending in ``/``), or a list of them
-    :param events: folder for the results; each run has a folder of its own in it
+    :param events: folder for the results; each run of each group has a folder of its own in it
     :param job_types: what is checked (default: ``tweets`` and ``users``)
     :param source_conn_id: connection of the store of ``source`` (default: the library's own credentials)
     :param events_conn_id: connection of the store of ``events`` (default: that of ``source``)
@@ -65,7 +67,8 @@ def refresh_archive(
     place: dict[str, Any] = {"source": source, "source_conn_id": source_conn_id, **(archive or {})}
     state_conn_id = place.get("state_conn_id") or source_conn_id
     events_conn_id = events_conn_id or source_conn_id
-    policy = {"policy": (redact or {}).get("policy")}
+    ids_conn_id = (extract or {}).get("destination_conn_id")
+    policy: dict[str, Any] = {"policy": (redact or {}).get("policy")}
     defaults: Any = {"retries": retries}
     with TaskGroup(group_id, default_args=defaults) as group:
         extracts, runs = [], []
@@ -78,8 +81,8 @@ def refresh_archive(
                 task_id=f"run_{job_type}",
                 job_type=job_type,
                 source=found,
-                source_conn_id=(extract or {}).get("destination_conn_id") or state_conn_id,
-                destination=f"{events.rstrip('/')}/{_RUN}/{job_type}",
+                source_conn_id=ids_conn_id or state_conn_id,
+                destination=f"{events.rstrip('/')}/{_DAG}/{group.group_id}/{_RUN}/{job_type}",
                 destination_conn_id=events_conn_id,
                 control_ids=(control_ids or {}).get(job_type),
                 xcompliance_conn_id=xcompliance_conn_id,
@@ -89,17 +92,25 @@ def refresh_archive(
             runs.append(results)
         landed: dict[str, Any] = {"events": [each.output for each in runs], "events_conn_id": events_conn_id}
         go = GuardEventsOperator(
-            task_id="guard", **landed, **{"control_ids": control_ids or None, **(guard or {})}
+            task_id="guard", **landed, **policy, **{"control_ids": control_ids or None, **(guard or {})}
         )
-        groups = PlanRedactionOperator(task_id="plan", max_tasks=max_tasks, **place, **landed, **policy)
+        groups = PlanRedactionOperator(
+            task_id="plan",
+            max_tasks=max_tasks,
+            ids_conn_id=ids_conn_id,
+            dry_run=(redact or {}).get("dry_run", False),
+            **place,
+            **landed,
+            **policy,
+        )
         done = RedactArchiveOperator.partial(
             task_id="apply",
             max_active_tis_per_dagrun=max_active_tasks,
             **place,
             **landed,
-            **(redact or {}),
+            **{"ids_conn_id": ids_conn_id, **(redact or {})},
         ).expand(group=groups.output)
-        record = RecordChecksOperator(task_id="record", reports=done.output, **place, **landed)
+        record = RecordChecksOperator(task_id="record", reports=done.output, **place, **landed, **policy)
         # The second one finds the indexes that the first one made.
         chain(*extracts)
         chain(runs, go, groups, done, record)

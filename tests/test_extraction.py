@@ -1,13 +1,13 @@
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_xcompliance.archive.formats import Columns
-from airflow_provider_xcompliance.catalogue import Archive
-from airflow_provider_xcompliance.extraction import BadArchiveError, Extract, extract, record_checks
+from airflow_provider_xcompliance.catalogue import Archive, BadArchiveError
+from airflow_provider_xcompliance.extraction import Extract, extract, record_checks
 from airflow_provider_xcompliance.storage import MissingError
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -107,6 +107,37 @@ class TestIds:
 
         assert ids_in(nights.extract()) == [[1, 2]]
 
+    def test_a_state_of_any_name_is_no_part_of_it(self, nights):
+        nights.write("a.ndjson", post(1))
+        nights.write("kept/tombstones/tweets.ndjson", json.dumps({"id": str(BASE + 2), "action": "delete"}))
+        place = f"{nights.root}/"
+
+        found = extract(replace(nights.archive, state=f"{place}kept"), "tweets", f"{place}kept/ids", now=NOW)
+
+        assert (found.files, ids_in(found)) == (1, [[1]])
+
+    def test_two_archives_of_one_folder_have_checks_of_their_own(self, nights):
+        nights.write("a.ndjson", post(1))
+        nights.write("b.jsonl", post(2))
+        one, two = (
+            replace(nights.archive, sources=[f"{nights.root}/*.{end}"]) for end in ("ndjson", "jsonl")
+        )
+        found = extract(one, "tweets", f"{nights.root}/_xcompliance/ids", now=NOW)
+        record_checks(one, "tweets", [(uri, NOW) for uri in found.due], nights.root.parent)
+
+        other = extract(two, "tweets", f"{nights.root}/_xcompliance/ids", now=NOW + timedelta(days=3))
+        again = extract(one, "tweets", f"{nights.root}/_xcompliance/ids", now=NOW + timedelta(days=3))
+
+        assert [ids_in(each) for each in (other, again)] == [[[2]], [[1]]]
+        assert again.oldest_check == timedelta(days=3)
+
+    def test_a_list_of_ones_own_is_no_range(self, nights):
+        nights.write("a.ndjson", post(1))
+
+        record_checks(nights.archive, "tweets", [("/data/urgent.txt", NOW)], nights.root.parent)
+
+        assert nights.extract().due
+
     def test_no_file_is_an_error(self, nights):
         with pytest.raises(MissingError, match="there is no such file"):
             nights.extract()
@@ -135,6 +166,19 @@ class TestNights:
         nights.extract("tweets")
 
         assert nights.extract("users").files_read == 0
+
+    def test_an_index_that_is_damaged_is_made_anew(self, nights):
+        nights.write("a.ndjson", post(1))
+        nights.extract()
+        (index,) = (nights.root / "_xcompliance/index").glob("a.ndjson.*")
+        content = index.read_bytes()
+        index.write_bytes(content.replace((BASE + 1).to_bytes(8, "little"), bytes(8)))
+        assert index.read_bytes() != content
+
+        found = nights.extract()
+
+        assert ids_in(found) == [[1]]
+        assert index.read_bytes() == content
 
     def test_indexes_of_old_versions_are_removed(self, nights):
         nights.write("a.ndjson", post(1))

@@ -68,6 +68,10 @@ class TestGroups:
         with pytest.raises(ValueError, match=r"part\.ndjson is among the files .* land events elsewhere"):
             night.plan(archive, Night([landed(str(events))], None, {}))
 
+    def test_so_are_those_that_are_applied_without_a_plan(self):
+        with pytest.raises(ValueError, match=r"part\.ndjson is among the files"):
+            Night([landed("/data/part.ndjson")], None, {}).require_elsewhere(["/data/part.ndjson"])
+
 
 class TestKeys:
     def test_the_same_results_and_policy_are_the_same_night(self):

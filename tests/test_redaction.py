@@ -2,9 +2,11 @@
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from airflow_provider_xcompliance.archive.formats import Columns
 from airflow_provider_xcompliance.archive.records import Decision
 from airflow_provider_xcompliance.catalogue import Archive
 from airflow_provider_xcompliance.redaction import Redaction, Report
-from airflow_provider_xcompliance.storage import ChangedError
+from airflow_provider_xcompliance.storage import ChangedError, MissingError, StorageError
 
 BASE = 1_500_000_000_000_000_000
 DELETED, EDITED, SCRUBBED = "delete/deleted", "rehydrate/tweet_edited", "scrub_geo/geo_scrubbed"
@@ -234,6 +236,95 @@ class TestBeside:
             "a.ndjson.manifest.json",
         ]
 
+    def test_it_is_no_folder_that_the_sources_reach(self, world):
+        path = world.write("a.ndjson", line_of(1))
+
+        with pytest.raises(ValueError, match=r"clean/a\.ndjson would be a file of the archive itself"):
+            world.apply(event_set({1: DELETED}), destination=f"{world.root}/clean")
+
+        assert numbers_in(path) == [1]
+        assert not (world.root / "clean").exists()
+
+    def test_what_waits_to_be_fetched_again_waits_once_however_many_nights_pass(self, world, tmp_path):
+        world.write("a.ndjson", line_of(1), line_of(2))
+
+        for key in ("night", "next night"):
+            world.apply(event_set({1: EDITED}), key=key, destination=str(tmp_path / "clean"))
+
+        (aside,) = world.state("quarantine/*/a.ndjson")
+        assert numbers_in(aside) == [1]
+
+
+class TestOldVersions:
+    @pytest.fixture
+    def kept(self, monkeypatch) -> dict[str, int]:
+        """Old versions that a store keeps, by URI."""
+        kept: dict[str, int] = Counter()
+
+        def replace(spool, uri, *arguments):
+            kept[uri] += 1
+            return storage.replace(spool, uri, *arguments)
+
+        def land(spool, checksum, uri, *arguments, **options):
+            kept[uri] += Path(uri).exists()
+            return storage.land(spool, checksum, uri, *arguments, **options)
+
+        store = SimpleNamespace(
+            **{name: getattr(storage, name) for name in storage.__all__}
+            | {
+                "replace": replace,
+                "land": land,
+                "old_versions": lambda uri, client: kept[uri],
+                "purge_old_versions": lambda uri, client: kept.pop(uri, 0),
+            }
+        )
+        monkeypatch.setattr(redaction, "storage", store)
+        return kept
+
+    def test_they_are_counted_or_purged(self, world, kept):
+        path = world.write("a.ndjson", line_of(1), line_of(2))
+
+        report = world.apply(event_set({1: DELETED}))
+        purged = world.apply(event_set({2: DELETED}), key="next night", purge=True)
+
+        assert (report.old_versions, report.purged) == (1, 0)
+        assert (purged.old_versions, purged.purged) == (0, 2)
+        assert not kept[str(path)]
+
+    def test_those_of_earlier_nights_are_seen_to_until_none_is_left(self, world, kept):
+        world.write("a.ndjson", line_of(1), line_of(2))
+        world.apply(event_set({1: DELETED}))
+
+        nights = [world.apply(event_set(), key=f"night {number}", purge=number > 2) for number in (2, 3, 4)]
+
+        assert [night.old_versions for night in nights] == [1, 0, 0]
+        assert [night.purged for night in nights] == [0, 1, 0]
+        assert world.state("applied/*/*") == []
+
+    def test_a_try_that_was_killed_before_the_purge_leaves_none_whoever_wrote_since(
+        self, world, kept, monkeypatch
+    ):
+        path = world.write("a.ndjson", line_of(1), line_of(2))
+        with monkeypatch.context() as patch:
+            patch.setattr(redaction.storage, "purge_old_versions", None)
+            with pytest.raises(TypeError):
+                world.apply(event_set({1: DELETED}), purge=True)
+        world.write("a.ndjson", line_of(2), line_of(3))
+
+        world.apply(event_set({1: DELETED}), purge=True)
+
+        assert not kept[str(path)]
+
+    def test_copies_have_them_too(self, world, kept, tmp_path):
+        world.write("a.ndjson", line_of(1), line_of(2))
+        clean = {"destination": str(tmp_path / "clean")}
+        world.apply(event_set(), **clean)
+
+        report = world.apply(event_set({1: DELETED}), key="next night", **clean)
+        purged = world.apply(event_set({1: DELETED}), key="third night", purge=True, **clean)
+
+        assert (report.old_versions, purged.purged) == (1, 2)
+
 
 class TestDryRun:
     def test_it_tells_the_same_and_writes_nothing(self, world):
@@ -280,7 +371,7 @@ class TestOtherWriters:
             return replace(spool, uri, *arguments)
 
         monkeypatch.setattr(redaction.storage, "replace", after_an_append)
-        with pytest.raises(ChangedError, match=r"1 files changed each time .*a\.ndjson"):
+        with pytest.raises(ChangedError, match=r"1 files are left for another try: .*a\.ndjson"):
             world.apply(event_set({1: DELETED}))
 
         assert numbers_in(path) == [1, 2, 3, 4]
@@ -309,6 +400,15 @@ class TestAfterAKill:
 
         assert again.to_dict() | {"seconds": 0, "bytes": 0} == first.to_dict() | {"seconds": 0, "bytes": 0}
 
+    def test_a_try_that_is_told_of_other_locations_looks_again(self, world):
+        path = world.write("a.csv", "id,author,here,there", f"{BASE + 1},7,Ulm,Rome")
+        events = event_set({1: SCRUBBED})
+        for columns in (Columns("id", "author", ("here",)), Columns("id", "author", ("here", "there"))):
+            world.options = {"columns": {"*": columns}}
+            world.apply(events)
+
+        assert path.read_text().splitlines()[1] == f"{BASE + 1},7,,"
+
     def test_what_was_laid_down_but_not_done_does_not_count(self, world, monkeypatch):
         path = world.write("a.ndjson", line_of(1), line_of(2))
 
@@ -322,6 +422,43 @@ class TestAfterAKill:
 
         assert world.apply(event_set({1: DELETED})).removed == 1
         assert numbers_in(path) == [2]
+
+
+class TestWhatCannotBeDone:
+    def test_a_file_that_cannot_be_read_keeps_no_other_from_being_redacted(self, world, monkeypatch):
+        world.write("a.ndjson", line_of(1))
+        other = world.write("b.ndjson", line_of(1), line_of(2))
+        index = Archive.index
+
+        def refuse(archive, file, *arguments):
+            if file.name == "a.ndjson":
+                raise StorageError("a.ndjson: it is in an archive tier")
+            return index(archive, file, *arguments)
+
+        monkeypatch.setattr(Archive, "index", refuse)
+
+        with pytest.raises(StorageError, match=r"1 files are left for another try: a\.ndjson"):
+            world.apply(event_set({1: DELETED}))
+
+        assert numbers_in(other) == [2]
+
+    def test_events_of_users_are_not_left_out_of_a_table_without_authors(self, world):
+        world.options = {"columns": {"*": Columns("id")}}
+        world.write("a.csv", "id,text", f"{BASE + 1},x")
+
+        with pytest.raises(ValueError, match=r"a\.csv: it does not tell who wrote its posts"):
+            world.apply(event_set(users={7: "delete/suspended"}))
+
+    def test_something_else_that_is_missing_is_no_file_that_is_gone(self, world, monkeypatch, tmp_path):
+        world.write("a.ndjson", line_of(1))
+
+        def land(*_, **__):
+            raise MissingError("the bucket of the copies is not there")
+
+        monkeypatch.setattr(redaction.storage, "land", land)
+
+        with pytest.raises(MissingError, match="the bucket of the copies"):
+            world.apply(event_set(), destination=str(tmp_path / "clean"))
 
 
 def test_unknown_events_are_told():

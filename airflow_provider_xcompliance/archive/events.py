@@ -171,10 +171,12 @@ def parse_policy(policy: Mapping[str, str]) -> Policy:
     :param policy: ``action/reason`` → ``remove``, ``quarantine``, ``scrub`` or ``keep``
     :raises ValueError: if it has another form
     """
+    if not isinstance(policy, Mapping):
+        raise ValueError(f"policy: give a dict of 'action/reason' → what to do, not {str(policy)[:80]!r}")
     for kind, choice in policy.items():
-        if choice not in POLICY_CHOICES or kind.count("/") != 1:
+        if str(choice) not in POLICY_CHOICES or str(kind).count("/") != 1:
             raise ValueError(
-                f"policy: {kind[:80]!r} → {str(choice)[:40]!r}; give 'action/reason' → one of "
+                f"policy: {str(kind)[:80]!r} → {str(choice)[:40]!r}; give 'action/reason' → one of "
                 f"{', '.join(POLICY_CHOICES)}"
             )
     return {kind: POLICY_CHOICES[choice] for kind, choice in policy.items()}

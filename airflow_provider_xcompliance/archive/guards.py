@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
-from airflow_provider_xcompliance.archive.events import Effect, effect_of, is_known
+from airflow_provider_xcompliance.archive.events import NO_POLICY, Effect, Policy, effect_of, is_known
 
 #: From so many ids on, a result without any event is suspicious.
 MANY_IDS = 1_000_000
@@ -78,10 +78,10 @@ class Result:
         """The number of its events."""
         return sum(self.kinds.values())
 
-    @property
-    def unknown(self) -> dict[str, int]:
-        """The number of its events that are not documented, by ``action/reason``."""
-        return {"/".join(kind): number for kind, number in self.kinds.items() if not is_known(*kind)}
+    def unknown(self, policy: Policy = NO_POLICY) -> dict[str, int]:
+        """Return how many of its events neither X documents nor the policy names, by ``action/reason``."""
+        undocumented = {"/".join(kind): number for kind, number in self.kinds.items() if not is_known(*kind)}
+        return {kind: number for kind, number in undocumented.items() if kind not in policy}
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Totals:
     :param scrubs: events that remove a location
     :param fetches: events that make a stored copy stale
     :param errors: ids that X could not read
-    :param unknown: events that are not documented, whatever else they count as
+    :param unknown: events that neither X documents nor the policy names, whatever else they count as
     :param repeated: ids with several events
     """
 
@@ -109,12 +109,12 @@ class Totals:
     repeated: int
 
     @classmethod
-    def of(cls, results: Sequence[Result]) -> Totals:
-        """Add results up."""
+    def of(cls, results: Sequence[Result], policy: Policy = NO_POLICY) -> Totals:
+        """Add results up, each event as what is done about it."""
         effects: Counter[Effect] = Counter()
         for result in results:
             for kind, number in result.kinds.items():
-                effects[effect_of(*kind)] += number
+                effects[effect_of(*kind, policy)] += number
         return cls(
             results=len(results),
             submitted=sum(result.submitted or 0 for result in results),
@@ -123,7 +123,7 @@ class Totals:
             scrubs=effects[Effect.SCRUB_LOCATION],
             fetches=effects[Effect.FETCH_AGAIN],
             errors=sum(result.errors for result in results),
-            unknown=sum(sum(result.unknown.values()) for result in results),
+            unknown=sum(sum(result.unknown(policy).values()) for result in results),
             repeated=sum(result.repeated or 0 for result in results),
         )
 
@@ -179,32 +179,38 @@ _COLUMNS: dict[str, Callable[[Totals], str]] = {
 }
 
 
-def plan_of(results: Sequence[Result]) -> Plan:
-    """Add up what results say."""
+def plan_of(results: Sequence[Result], policy: Policy = NO_POLICY) -> Plan:
+    """
+    Add up what results come to.
+
+    :param policy: what is done instead about some actions and reasons
+    """
     by_type: dict[JobType, list[Result]] = {}
     for result in results:
         by_type.setdefault(result.job_type, []).append(result)
-    return Plan(Totals.of(results), {job_type: Totals.of(each) for job_type, each in sorted(by_type.items())})
+    totals = {job_type: Totals.of(each, policy) for job_type, each in sorted(by_type.items())}
+    return Plan(Totals.of(results, policy), totals)
 
 
-def judge(results: Sequence[Result], limits: Limits) -> list[str]:
+def judge(results: Sequence[Result], limits: Limits, policy: Policy = NO_POLICY) -> list[str]:
     """
     Decide whether results may be applied.
 
+    :param policy: what is done instead about some actions and reasons, when they are applied
     :return: what is against it, a line for each; none: go
     """
     if not results:
         return ["there is no result to judge; that nothing was checked does not mean that all is well"]
-    measurable = plan_of([result for result in results if result.submitted is not None])
+    measurable = plan_of([result for result in results if result.submitted is not None], policy)
     return [
         *_object_to_copies(results),
-        *(objection for result in results for objection in _object_to_result(result, limits)),
+        *(objection for result in results for objection in _object_to_result(result, limits, policy)),
         *(
             objection
             for job_type, totals in measurable.by_type.items()
             for objection in _object_to_type(job_type, totals, limits)
         ),
-        *_object_to_total(Totals.of(results), limits),
+        *_object_to_total(Totals.of(results, policy), limits),
     ]
 
 
@@ -217,7 +223,7 @@ def _object_to_copies(results: Sequence[Result]) -> Iterator[str]:
             yield f"job {job_id}: its result was given {len(same)} times ({_some(same)}); give each once"
 
 
-def _object_to_result(result: Result, limits: Limits) -> Iterator[str]:
+def _object_to_result(result: Result, limits: Limits, policy: Policy) -> Iterator[str]:
     if result.submitted is None:
         yield (
             f"{result.name}: it was not compared with the ids that were submitted; download it again with "
@@ -240,10 +246,12 @@ def _object_to_result(result: Result, limits: Limits) -> Iterator[str]:
             f"{result.name}: {len(missing):,} control ids were not submitted with it as such "
             f"({_some(missing)}); run a new job with control_ids="
         )
-    if unknown := sorted(result.unknown.keys() - limits.allow_unknown):
+    numbers = result.unknown(policy)
+    if unknown := sorted(numbers.keys() - limits.allow_unknown):
         yield (
-            f"{result.name}: {sum(result.unknown[kind] for kind in unknown):,} events are of kinds that this "
-            f"version does not know ({_some(unknown)}); upgrade this package, or name them in allow_unknown="
+            f"{result.name}: {sum(numbers[kind] for kind in unknown):,} events are of kinds that this "
+            f"version does not know ({_some(unknown)}); upgrade this package, or name them in policy= or "
+            "allow_unknown="
         )
     if _is_silent(result.submitted or 0, result.events, limits):
         yield f"{result.name}: no event at all for {result.submitted:,} ids{_IF_SILENCE_IS_RIGHT}"

@@ -25,7 +25,7 @@ else:
     np = require("numpy", "archive", "reading archives")
 
 #: Reasons that may pass: tombstones for these end when X has nothing more to say of the id.
-REVERSIBLE = frozenset({"suspended", "protected", "deactivated"})
+REVERSIBLE = frozenset({"suspended", "protected", "deactivated", "tweet_edited"})
 
 _LINES_AT_ONCE = 10_000
 

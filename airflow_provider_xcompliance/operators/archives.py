@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from airflow.providers.common.compat.sdk import (
@@ -47,6 +47,44 @@ __all__ = [
 _PLACE = ("source", "source_conn_id", "state", "state_conn_id", "shapes", "columns")
 
 _NO_GO = "No go, nothing may be applied:"
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+_Number = Annotated[int, msgspec.Meta(ge=1)]
+_Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class _Extraction(msgspec.Struct, frozen=True):
+    """What ExtractIdsOperator was given, rendered and checked."""
+
+    max_jobs_per_run: _Number | None
+    max_ids_per_job: _Number | None
+    max_bad_ratio: _Ratio | None
+
+
+class _Planning(msgspec.Struct, frozen=True):
+    """What PlanRedactionOperator was given."""
+
+    max_tasks: _Number
+    is_dry_run: bool
+
+
+class _Redacting(msgspec.Struct, frozen=True):
+    """What RedactArchiveOperator was given."""
+
+    tombstones: bool
+    is_dry_run: bool
+    purge_versions: bool
+
+
+def _settings(operator: BaseOperator, kind: type[_T]) -> _T:
+    """Return the arguments of an operator, of which Jinja may have made text."""
+    given = {field.name: getattr(operator, field.name) for field in msgspec.structs.fields(kind)}
+    given = {name: None if value in ("", "None") else value for name, value in given.items()}
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, name = str(error).partition(" - at `$.")
+        raise ValueError(f"{name.rstrip('`').removeprefix('is_')}: {what}") from None
 
 
 class _ArchiveOperator(BaseOperator):
@@ -206,7 +244,8 @@ class ExtractIdsOperator(_ArchiveOperator):
             from airflow_provider_xcompliance.archive.rotation import MAX_IDS
             from airflow_provider_xcompliance.extraction import extract
 
-            archive, job_type = self._archive(), _job_type(self.job_type)
+            archive, settings = self._archive(), _settings(self, _Extraction)
+            job_type = _job_type(self.job_type)
             destination = self.destination or archive.state_uri("ids", job_type)
             conn_id = self.destination_conn_id or self.state_conn_id or self.source_conn_id
             found = extract(
@@ -214,9 +253,9 @@ class ExtractIdsOperator(_ArchiveOperator):
                 job_type,
                 destination,
                 get_storage_client(destination, conn_id),
-                max_jobs=_number(self.max_jobs_per_run, int),
-                max_ids=_number(self.max_ids_per_job, int) or MAX_IDS,
-                max_bad_ratio=_number(self.max_bad_ratio, float),
+                max_jobs=settings.max_jobs_per_run,
+                max_ids=settings.max_ids_per_job or MAX_IDS,
+                max_bad_ratio=settings.max_bad_ratio,
             )
         report = found.to_dict()
         self.log.info(
@@ -261,6 +300,8 @@ class GuardEventsOperator(BaseOperator):
         type, without any event are a no go too, unless 0 is given (default: that alone)
     :param control_ids: the ids that must have been submitted as control ids with each result, and have come
         back; or a dict of them by job type (default: none)
+    :param policy: as RedactArchiveOperator has it, and the same: events count as what it does about them, and
+        those that it names are not unknown (default: none)
     :param allow_unknown: ``action/reason`` of undocumented events that are accepted (default: none)
     :param allow_repeated: whether ids may have several events (default: no)
     :param allow_unverified_length: whether a result without control ids may be one whose end nothing proves,
@@ -277,6 +318,7 @@ class GuardEventsOperator(BaseOperator):
         "max_error_ratio",
         "min_events",
         "control_ids",
+        "policy",
         "allow_unknown",
         "allow_repeated",
         "allow_unverified_length",
@@ -293,6 +335,7 @@ class GuardEventsOperator(BaseOperator):
         max_error_ratio: float | None = 0.05,
         min_events: int | None = None,
         control_ids: Iterable[str] | Mapping[str, Iterable[str]] | None = None,
+        policy: Mapping[str, str] | None = None,
         allow_unknown: Iterable[str] = (),
         allow_repeated: bool = False,
         allow_unverified_length: bool = False,
@@ -306,6 +349,7 @@ class GuardEventsOperator(BaseOperator):
         self.max_error_ratio = max_error_ratio
         self.min_events = min_events
         self.control_ids = control_ids
+        self.policy = policy
         self.allow_unknown = allow_unknown
         self.allow_repeated = allow_repeated
         self.allow_unverified_length = allow_unverified_length
@@ -313,15 +357,15 @@ class GuardEventsOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Judge the results."""
         try:
-            limits = self._limits()
+            limits, policy = self._limits(), parse_policy(self.policy or {})
             references = list(find_results(self.events))
-        except (msgspec.ValidationError, InvalidResultError) as error:
+        except ValueError as error:
             raise AirflowFailException(f"{_NO_GO} {error}") from None
         results, objections = self._read(references)
-        plan = plan_of(results)
+        plan = plan_of(results, policy)
         for line in plan.lines():
             self.log.info(line)
-        objections += judge(results, limits)
+        objections += judge(results, limits, policy)
         if objections:
             raise AirflowFailException("\n".join((_NO_GO, *objections)))
         self.log.info("Go")
@@ -353,6 +397,7 @@ class _EventsOperator(_ArchiveOperator):
     :param events: what RunJobOperator and DownloadOperator return, or URIs or paths of landed events; or
         lists of either; of posts and users together
     :param events_conn_id: connection of their store (default: that of ``state``)
+    :param ids_conn_id: connection of the store of the ids that were submitted (default: that of ``state``)
     :param policy: what is done instead about some events: a dict of ``action/reason`` → ``remove``,
         ``quarantine``, ``scrub`` or ``keep`` (default: see the table of what is done about an event)
     """
@@ -362,12 +407,14 @@ class _EventsOperator(_ArchiveOperator):
         *,
         events: Any,
         events_conn_id: str | None = None,
+        ids_conn_id: str | None = None,
         policy: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.events = events
         self.events_conn_id = events_conn_id
+        self.ids_conn_id = ids_conn_id
         self.policy = policy
 
     def _landed(self) -> list[Landed]:
@@ -377,10 +424,11 @@ class _EventsOperator(_ArchiveOperator):
             for reference in find_results(self.events)
         ]
 
-    def _night(self) -> Night:
+    def _night(self, *, reads_ids: bool = False) -> Night:
         from airflow_provider_xcompliance.night import Night
 
         state_conn_id = self.state_conn_id or self.source_conn_id
+        ids_conn_id = self.ids_conn_id or state_conn_id
         results = self._landed()
         if not results:
             raise InvalidResultError("events: there are none; that nothing was checked is no result")
@@ -388,7 +436,7 @@ class _EventsOperator(_ArchiveOperator):
             results=results,
             client=get_storage_client(results[0].uri, self.events_conn_id or state_conn_id),
             policy=parse_policy(self.policy or {}),
-            source_client=get_storage_client(results[0].source, state_conn_id),
+            source_client=get_storage_client(results[0].source, ids_conn_id) if reads_ids else None,
         )
 
 
@@ -402,8 +450,11 @@ class PlanRedactionOperator(_EventsOperator):
     :param events: what RunJobOperator and DownloadOperator return, or URIs or paths of landed events; or
         lists of either; of posts and users together
     :param events_conn_id: connection of their store (default: that of ``state``)
+    :param ids_conn_id: connection of the store of the ids that were submitted: ``destination_conn_id`` of
+        ExtractIdsOperator (default: that of ``state``)
     :param policy: as RedactArchiveOperator has it
     :param max_tasks: how many groups at most (default: 64)
+    :param dry_run: lay down the groups alone, for a RedactArchiveOperator that does so too (default: no)
     :param source: as ExtractIdsOperator has it; and so ``source_conn_id``, ``state``, ``state_conn_id``,
         ``shapes`` and ``columns``
     :return: a group for each task: give it to ``RedactArchiveOperator.partial(…).expand(group=…)``, as XCom
@@ -413,22 +464,29 @@ class PlanRedactionOperator(_EventsOperator):
         *_PLACE,
         "events",
         "events_conn_id",
+        "ids_conn_id",
         "policy",
         "max_tasks",
+        "is_dry_run",
     )
 
-    def __init__(self, *, max_tasks: int = 64, **kwargs: Any) -> None:
+    def __init__(self, *, max_tasks: int = 64, dry_run: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.max_tasks = max_tasks
+        # BaseOperator has a method of the plain name.
+        self.is_dry_run = dry_run
 
     def execute(self, context: Context) -> list[str]:
         """Make it ready."""
         with failing_at_once():
             from airflow_provider_xcompliance.night import plan, prepare
 
-            archive, night = self._archive(), self._night()
-            prepare(archive, night)
-            groups = plan(archive, night, int(self.max_tasks))
+            archive, settings = self._archive(), _settings(self, _Planning)
+            night = self._night(reads_ids=True)
+            # What nothing is done about must not be remembered as done either.
+            if not settings.is_dry_run:
+                prepare(archive, night)
+            groups = plan(archive, night, settings.max_tasks)
         self.log.info("%s groups of files", len(groups))
         return groups
 
@@ -453,6 +511,7 @@ class RedactArchiveOperator(_EventsOperator):
     :param destination_conn_id: connection of its store (default: that of ``source``)
     :param group: of PlanRedactionOperator: the files to do (default: all)
     :param events_conn_id: connection of the store of the events (default: that of ``state``)
+    :param ids_conn_id: as PlanRedactionOperator has it; needed without ``group`` only
     :param policy: what is done instead about some events: a dict of ``action/reason`` → ``remove``,
         ``quarantine``, ``scrub`` or ``keep``
     :param tombstones: whether what X said earlier counts too, which keeps a backfill from bringing records
@@ -475,6 +534,7 @@ class RedactArchiveOperator(_EventsOperator):
         *_PLACE,
         "events",
         "events_conn_id",
+        "ids_conn_id",
         "policy",
         "destination",
         "destination_conn_id",
@@ -517,26 +577,31 @@ class RedactArchiveOperator(_EventsOperator):
         return report
 
     def _apply(self) -> dict[str, Any]:
+        from airflow_provider_xcompliance.catalogue import key_of
         from airflow_provider_xcompliance.night import files_of_plan, prepare, tombstones_for
         from airflow_provider_xcompliance.redaction import Redaction
 
-        archive, night = self._archive(), self._night()
-        if not (self.group or self.is_dry_run):
+        archive, settings = self._archive(), _settings(self, _Redacting)
+        is_prepared = bool(self.group) or settings.is_dry_run
+        night = self._night(reads_ids=not is_prepared)
+        if not is_prepared:
             prepare(archive, night)
-        is_in_place = not self.destination or f"{self.destination.rstrip('/')}/" == archive.root
-        destination = None if is_in_place else self.destination
-        earlier = tombstones_for(archive, night, in_place=is_in_place) if self.tombstones else {}
+        destination = archive.place_of_copies(_whole(self.destination)) if self.destination else None
+        is_in_place = destination is None
+        earlier = tombstones_for(archive, night, in_place=is_in_place) if settings.tombstones else {}
         conn_id = self.destination_conn_id or self.source_conn_id
         redaction = Redaction(
             archive=archive,
             events=night.events(earlier),
-            key=night.key,
+            # Another try may be told otherwise, and has to do it then.
+            key=key_of(night.key, settings.tombstones),
             destination=destination,
             destination_client=destination and get_storage_client(destination, conn_id),
-            dry_run=bool(self.is_dry_run),
-            purge=bool(self.purge_versions),
+            dry_run=settings.is_dry_run,
+            purge=settings.purge_versions,
         )
         files = files_of_plan(archive, self.group) if self.group else [file.uri for file in archive.files()]
+        night.require_elsewhere(files)
         return redaction.apply(files).to_dict()
 
 
@@ -549,13 +614,14 @@ class RecordChecksOperator(_EventsOperator):
 
     :param events: as RedactArchiveOperator has it
     :param reports: what RedactArchiveOperator returned, or a list of it, one for each mapped task
+    :param policy: as RedactArchiveOperator has it
     :param source: as ExtractIdsOperator has it; and so ``source_conn_id``, ``state`` and ``state_conn_id``
     :return: the report of the night, over all of it, as XCom
     """
 
-    template_fields: Sequence[str] = (*_PLACE, "events", "events_conn_id", "reports")
+    template_fields: Sequence[str] = (*_PLACE, "events", "events_conn_id", "policy", "reports")
 
-    def __init__(self, *, reports: Any = (), **kwargs: Any) -> None:
+    def __init__(self, *, reports: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.reports = reports
 
@@ -565,7 +631,9 @@ class RecordChecksOperator(_EventsOperator):
             from airflow_provider_xcompliance.evidence import record
 
             reports = [self.reports] if isinstance(self.reports, Mapping) else list(self.reports)
-            night = record(self._archive(), self._night(), reports, context["ti"].run_id)
+            task = context["ti"]
+            name = f"{task.dag_id}.{task.task_id}.{task.run_id}"
+            night = record(self._archive(), self._night(), reports, name)
         self.log.info("%s; the evidence is at %s", _told(night["done"]), night["evidence"])
         return night
 
@@ -587,8 +655,3 @@ def _job_type(job_type: str) -> JobType:
     if job_type not in JOB_TYPES:
         raise ValueError(f"job_type must be one of {', '.join(JOB_TYPES)}, not {job_type[:40]!r}")
     return "tweets" if job_type == "tweets" else "users"
-
-
-def _number(value: Any, kind: type) -> Any:
-    """Return a number of which Jinja may have made text."""
-    return None if value in (None, "", "None") else kind(value)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_xcompliance.archive.events import parse_policy
 from airflow_provider_xcompliance.archive.guards import Limits, Result, judge, plan_of
 
 DELETED, SUSPENDED = ("delete", "deleted"), ("delete", "suspended")
@@ -174,6 +175,64 @@ def test_an_unknown_reason_counts_as_what_its_action_stands_for() -> None:
 
     assert (total.removals, total.fetches, total.scrubs, total.unknown) == (60, 1, 2, 67)
     assert judge([result], accepted) != []
+
+
+class TestPolicy:
+    @pytest.mark.parametrize(
+        "kind", [DELETED, OLD_SCRUB, SCRUB, EDITED, ("delete", "eaten"), ("freeze", "cold")]
+    )
+    @pytest.mark.parametrize(
+        ("choice", "removals", "fetches", "scrubs"),
+        [("remove", 7, 0, 0), ("quarantine", 0, 7, 0), ("scrub", 0, 0, 7), ("keep", 0, 0, 0)],
+    )
+    def test_events_count_as_what_is_done_about_them(
+        self, kind: tuple[str, str], choice: str, removals: int, fetches: int, scrubs: int
+    ) -> None:
+        policy = parse_policy({"/".join(kind): choice})
+
+        plan = plan_of([replace(GOOD, kinds={kind: 7})], policy)
+
+        for totals in (plan.total, plan.by_type["tweets"]):
+            assert (totals.removals, totals.fetches, totals.scrubs) == (removals, fetches, scrubs)
+            assert (totals.events, totals.unknown) == (7, 0)
+
+    def test_kinds_that_it_does_not_name_count_as_ever(self) -> None:
+        kinds = {DELETED: 5, OLD_SCRUB: 4, EDITED: 3, ("freeze", "cold"): 2}
+        policy = parse_policy({"scrub_geo/geo_scrubbed": "remove", "freeze/hot": "keep"})
+
+        results = [replace(GOOD, kinds=kinds)]
+
+        assert plan_of(results, policy) == plan_of(results)
+        assert judge(results, Limits(), policy) == judge(results, Limits()) != []
+
+    @pytest.mark.parametrize(
+        ("limits", "words"),
+        [
+            (Limits(), "tweets: 80 removals of 100 ids are 80.0000%, more than max_removal_ratio=0.05"),
+            (Limits(max_removal_ratio=None, max_removals=79), "80 removals are more than max_removals=79"),
+        ],
+    )
+    def test_what_it_removes_is_judged_as_removed(self, limits: Limits, words: str) -> None:
+        results = [replace(GOOD, submitted=100, kinds={OLD_SCRUB: 80})]
+
+        (objection,) = judge(results, limits, parse_policy({"delete/scrub_geo": "remove"}))
+
+        assert judge(results, limits) == []
+        assert words in objection
+
+    def test_what_it_keeps_is_not_judged_as_removed(self) -> None:
+        results = [replace(GOOD, kinds={DELETED: 900})]
+
+        assert judge(results, Limits(max_removals=0), parse_policy({"delete/deleted": "keep"})) == []
+
+    def test_a_kind_that_it_names_needs_not_be_allowed(self) -> None:
+        results = [replace(GOOD, kinds={("freeze", "cold"): 2, ("delete", "eaten"): 1, ("melt", "hot"): 1})]
+        policy = parse_policy({"freeze/cold": "scrub", "delete/eaten": "keep"})
+
+        (objection,) = judge(results, Limits(), policy)
+
+        assert "1 events are of kinds that this version does not know ('melt/hot')" in objection
+        assert judge(results, Limits(allow_unknown=frozenset({"melt/hot"})), policy) == []
 
 
 def test_removals_of_no_ids_at_all_are_never_a_go() -> None:

@@ -98,13 +98,15 @@ class Tombstones:
         """Let what X says now take the place of what it said earlier."""
         for job_type, numbers in submitted.items():
             for number in numbers:
-                if self.said.get((job_type, number), ("", ""))[1] in (
-                    "suspended",
-                    "protected",
-                    "deactivated",
-                ):
+                if self.said.get((job_type, number), ("", ""))[1] in PASSING:
                     del self.said[job_type, number]
         self.said |= answers
+
+    def may_have_passed(self, job_type: str) -> set[int]:
+        """Return the ids of which somebody has to ask again, though they are gone from the archive."""
+        return {
+            number for (each, number), kind in self.said.items() if each == job_type and kind[1] in PASSING
+        }
 
     def with_answers(self, answers: Mapping[tuple[str, int], Kind]) -> Events:
         """Return what is applied in a night: the answers, and removals of earlier nights."""

@@ -3,18 +3,22 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_xcompliance import redaction
 from airflow_provider_xcompliance.archive.formats import Columns
+from airflow_provider_xcompliance.operators import archives
 from airflow_provider_xcompliance.operators.archives import (
     ExtractIdsOperator,
     PlanRedactionOperator,
     RecordChecksOperator,
     RedactArchiveOperator,
 )
+from airflow_provider_xcompliance.redaction import Report
 
 CONTEXT = {"ti": SimpleNamespace(run_id="run", xcom_push=lambda **_: None)}
 
@@ -92,8 +96,53 @@ class TestWhatItHolds:
         with pytest.raises(AirflowFailException, match="job_type must be one of tweets, users"):
             ExtractIdsOperator(task_id="extract", job_type="posts", source=f"{tmp_path}/").execute(CONTEXT)
 
+    @pytest.mark.parametrize("state", ["/data/kept [x]", "/data/*", "/data", "/data/posts"])
+    def test_a_state_that_is_no_folder_of_its_own_is_refused(self, state):
+        with pytest.raises(ValueError, match=r"state: .* a folder of its own"):
+            archive_of("/data/posts/*.ndjson", state=state)
+
+    @pytest.mark.parametrize(
+        ("destination", "copies"),
+        [("/data/posts", None), ("posts/", None), ("/clean/", "/clean"), ("../clean", "/data/../clean")],
+    )
+    def test_copies_in_the_folder_of_the_files_are_none(self, monkeypatch, destination, copies):
+        monkeypatch.setattr(archives.Path, "absolute", lambda self: Path("/data") / self)
+
+        assert archive_of("/data/posts/").place_of_copies(archives._whole(destination)) == copies
+
+    def test_a_pattern_is_no_place_for_copies(self):
+        with pytest.raises(ValueError, match=r"destination: .* is a pattern"):
+            archive_of("/data/*.ndjson").place_of_copies("/data/*.ndjson")
+
 
 class TestRendering:
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [("max_jobs_per_run", -1), ("max_ids_per_job", "0"), ("max_bad_ratio", 5), ("max_bad_ratio", "x")],
+    )
+    def test_what_is_no_such_number_is_refused_by_name(self, tmp_path, option, value):
+        with pytest.raises(AirflowFailException, match=f"^{option}: Expected"):
+            ExtractIdsOperator(
+                task_id="extract", job_type="tweets", source=f"{tmp_path}/", **{option: value}
+            ).execute(CONTEXT)
+
+    def test_words_that_were_false_are_false_again(self, tmp_path, landed_events, monkeypatch):
+        (tmp_path / "archive").mkdir()
+        (tmp_path / "archive/a.ndjson").write_text('{"id":"1"}\n')
+        seen = []
+        monkeypatch.setattr(redaction.Redaction, "apply", lambda self, files: seen.append(self) or Report())
+
+        for text in ("False", "True"):
+            RedactArchiveOperator(
+                task_id="apply",
+                source=f"{tmp_path}/archive/",
+                events=landed_events,
+                dry_run=text,
+                purge_versions=text,
+            ).execute(CONTEXT)
+
+        assert [(each.dry_run, each.purge) for each in seen] == [(False, False), (True, True)]
+
     def test_numbers_that_became_text_are_numbers_again(self, tmp_path):
         (tmp_path / "a.ndjson").write_text('{"id":"1","text":"x"}\n{"id":"2","text":"x"}\n')
         options = {"max_jobs_per_run": "1", "max_ids_per_job": "1", "max_bad_ratio": "None"}

@@ -10,6 +10,8 @@ from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from airflow_provider_xcompliance.operators.archives import GuardEventsOperator
 from airflow_provider_xcompliance.storage import StorageError
 
+OLD_SCRUB, UNKNOWN = ("delete", "scrub_geo"), ("freeze", "cold")
+
 
 def record(number: int, action: str = "delete", reason: str = "deleted") -> str:
     return json.dumps({"id": str(number), "action": action, "reason": reason}) + "\n"
@@ -19,8 +21,11 @@ def record(number: int, action: str = "delete", reason: str = "deleted") -> str:
 def land(tmp_path: Path):
     """Return a function that lands a result and gives its receipt."""
 
-    def put(name: str = "tweets", numbers=range(5), **changes: Any) -> dict[str, Any]:
-        events = "".join(map(record, numbers)).encode()
+    def put(
+        name: str = "tweets", numbers=range(5), kind=("delete", "deleted"), **changes: Any
+    ) -> dict[str, Any]:
+        action, reason = kind
+        events = "".join(record(number, action, reason) for number in numbers).encode()
         path = tmp_path / f"{name}.ndjson"
         path.write_bytes(events)
         manifest = {
@@ -29,7 +34,7 @@ def land(tmp_path: Path):
             "bytes": len(events),
             "sha256": hashlib.sha256(events).hexdigest(),
             "unverified_length": False,
-            "actions": {"delete": {"deleted": len(numbers)}} if numbers else {},
+            "actions": {action: {reason: len(numbers)}} if numbers else {},
             "errors": {},
             "repeated": 0,
             "submitted": {"ids": 100},
@@ -105,10 +110,30 @@ def test_a_task_that_returned_no_receipt_is_no_go(events):
         ({"control_ids": "123"}, "control_ids"),
         ({"control_ids": [123]}, "control_ids"),
         ({"allow_unknown": "delete/eaten"}, "allow_unknown"),
+        ({"policy": {"delete/deleted": "destroy"}}, "policy"),
+        ({"policy": {"deleted": "keep"}}, "policy"),
     ],
 )
 def test_a_limit_that_is_none_is_no_go_and_named(land, limits, name):
     assert name in objections(land(), **limits)[0]
+
+
+class TestPolicy:
+    def test_what_it_removes_counts_as_removed(self, land):
+        policy = {"delete/scrub_geo": "remove"}
+        landed = land(numbers=range(80), kind=OLD_SCRUB)
+
+        assert guard(landed)["scrubs"] == 80
+        (objection,) = objections(landed, policy=policy)
+        assert "tweets: 80 removals of 100 ids" in objection
+        plan = guard(landed, policy=policy, max_removal_ratio=None)
+        assert (plan["removals"], plan["scrubs"], plan["removal_ratio"]) == (80, 0, 0.8)
+
+    def test_a_kind_that_it_names_needs_not_be_allowed(self, land):
+        landed = land(kind=UNKNOWN)
+
+        assert "'freeze/cold'" in objections(landed)[0]
+        assert guard(landed, policy={"freeze/cold": "keep"})["unknown"] == 0
 
 
 @pytest.mark.parametrize("control_ids", [["0", "1"], {"tweets": ["1"]}, ("1",)])
@@ -150,6 +175,7 @@ class TestInAirflow:
             "max_error_ratio": "{{ 0.5 }}",
             "min_events": "{{ 6 }}",
             "control_ids": ["{{ 7 }}"],
+            "policy": {"delete/deleted": "{{ 'remove' }}"},
             "allow_unknown": ["a/{{ 'b' }}"],
             "allow_repeated": "{{ True }}",
             "allow_unverified_length": "{{ False }}",

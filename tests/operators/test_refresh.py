@@ -91,7 +91,10 @@ class Nights:
         done["guard"] = GuardEventsOperator(
             task_id="guard", **events, **{"max_removal_ratio": None, **(guard or {})}
         ).execute(context)
-        done["plan"] = PlanRedactionOperator(task_id="plan", **place, **events).execute(context)
+        is_dry = (redact or {}).get("dry_run", False)
+        done["plan"] = PlanRedactionOperator(task_id="plan", dry_run=is_dry, **place, **events).execute(
+            context
+        )
         done["apply"] = [
             RedactArchiveOperator(task_id="apply", group=group, **place, **events, **(redact or {})).execute(
                 context
@@ -183,10 +186,10 @@ class TestNight:
 
         done = nights.run()
 
-        evidence = json.loads(nights.state("reports/night-1.json").read_text())
+        evidence = json.loads(nights.state("reports/refresh.task.night-1.json").read_text())
         assert evidence["done"]["removed"] == 1
         assert [result["job_type"] for result in evidence["results"]] == ["tweets", "users"]
-        assert done["record"]["evidence"].endswith("reports/night-1.json")
+        assert done["record"]["evidence"].endswith("reports/refresh.task.night-1.json")
 
     def test_what_has_to_be_fetched_again_is_listed(self, nights, say):
         nights.write("one.ndjson", (1, 11), (2, 12))
@@ -216,7 +219,42 @@ class TestNight:
 
         assert numbers_in(path) == [1, 2]
         assert done["record"]["done"]["removed"] == 1
-        assert not nights.state("checks").exists()
+        assert sorted(path.name for path in nights.state("").iterdir()) == [
+            "ids",
+            "index",
+            "plans",
+            "reports",
+        ]
+
+    def test_what_a_dry_run_tells_is_not_done_the_next_night(self, nights, say):
+        path = nights.write("one.ndjson", (1, 11), (2, 12))
+        say({1: "delete/deleted"})
+        nights.run(redact={"dry_run": True})
+        # X takes it back.
+        say()
+
+        nights.run()
+
+        assert numbers_in(path) == [1, 2]
+
+    def test_what_was_moved_while_it_was_applied_is_asked_about_again(self, nights, say, monkeypatch):
+        nights.write("one.ndjson", (1, 11))
+        path = nights.write("two.ndjson", (2, 12))
+        say({2: "scrub_geo/geo_scrubbed"})
+        moved = path.with_name("three.ndjson")
+        apply = RedactArchiveOperator.execute
+
+        def move_first(self, context):
+            if path.exists():
+                path.rename(moved)
+            return apply(self, context)
+
+        monkeypatch.setattr(RedactArchiveOperator, "execute", move_first)
+        nights.run(["tweets"], {"max_jobs_per_run": 1})
+
+        nights.run(["tweets"], {"max_jobs_per_run": 1})
+
+        assert "geo" not in json.loads(moved.read_text())
 
     def test_users_alone(self, nights, say):
         path = nights.write("one.ndjson", (1, 11), (2, 12))
@@ -261,6 +299,25 @@ class TestTombstones:
         nights.run(["tweets"])
 
         assert numbers_in(path) == [1]
+
+    def test_what_went_is_asked_about_until_it_may_come_back(self, nights, say, emulator):
+        limits = {"max_jobs_per_run": 1, "max_ids_per_job": 1}
+
+        def pass_round() -> None:
+            for _ in range(2):
+                emulator.advance(60)
+                nights.run(["tweets"], limits)
+
+        nights.write("one.ndjson", (1, 11), (5, 15))
+        say({5: "delete/suspended"})
+        pass_round()
+        say()
+        pass_round()
+        path = nights.write("back.ndjson", (5, 15))
+
+        pass_round()
+
+        assert numbers_in(path) == [5]
 
     def test_they_can_be_left_out(self, nights, say):
         nights.write("one.ndjson", (1, 11), (2, 12))
