@@ -159,12 +159,12 @@ class _Table:
         self._delimiter = _DELIMITERS[fmt.kind]
         self._field = re.compile(_FIELD % (self._delimiter, self._delimiter))
         self._name = name
-        buffer.more()
-        bom = len(_BOM) if buffer.data.startswith(_BOM) else 0
-        buffer.at = bom
-        row = self._next_row(buffer)
-        #: The bytes of the row of names.
-        self.header = buffer.data[:bom] + buffer.data[buffer.at : row.end]
+        # A source may give less at a time than stands before the names.
+        while buffer.more() and len(buffer.data) < len(_BOM):
+            pass
+        row = self._next_row(buffer, len(_BOM) if buffer.data.startswith(_BOM) else 0)
+        #: The bytes of the row of names, and of what stands before it.
+        self.header = buffer.data[: row.end]
         self._names = [_value(buffer.data, field).decode("utf-8", "replace") for field in row.fields]
         buffer.at = row.end
         self._id = self._number(fmt.columns.id)
@@ -219,15 +219,14 @@ class _Table:
             return row.wrong
         return f"{len(row.fields)} fields under {len(self._names)} names"
 
-    def _next_row(self, buffer: Buffer) -> _Row:
-        while (row := self._row(buffer)) is None:
+    def _next_row(self, buffer: Buffer, skipped: int = 0) -> _Row:
+        while (row := self._row(buffer, buffer.at + skipped)) is None:
             buffer.more()
         return row
 
-    def _row(self, buffer: Buffer, at: int | None = None) -> _Row | None:
+    def _row(self, buffer: Buffer, at: int) -> _Row | None:
         """Cut a row field by field; None if it may go on."""
         data = buffer.data
-        at = buffer.at if at is None else at
         fields: list[tuple[int, int]] = []
         while True:
             # Nothing at all is a field too.

@@ -60,7 +60,6 @@ def read(
     :param progress: is called with the number of bytes that were read since it was called last
     :param helper: reads some of it
     :raises LineTooLongError: if a line is longer than any record
-    :raises HelperError: if the helper is killed
     """
     facts, lines = Facts(), 0
     for base, size, found in _found(_blocks(source, name), _shape(fmt), helper):

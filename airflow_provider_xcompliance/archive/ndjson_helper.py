@@ -18,7 +18,7 @@ from collections import deque
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from types import TracebackType
-from typing import Self
+from typing import IO, Self, TypeAlias
 
 from airflow_provider_xcompliance.archive.ndjson_blocks import Block, BlockReader, Found
 
@@ -32,16 +32,18 @@ _SLOTS = 2
 _SLOT_BYTES = (1 << 20) + mmap.PAGESIZE
 
 _NEVER = sys.maxsize
-_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
+# A block: where its slot begins, where it starts and ends from there on, and its shape.
+_Task: TypeAlias = tuple[int, int, int, str | None]
 
-
-class HelperError(RuntimeError):
-    """The second process ended in the middle of its work."""
+# An answer that breaks off is an OSError.
+_GONE = (EOFError, OSError)
 
 
 class Helper:
     """
     The second process; it starts once there is much to read, if there is a second processor.
+
+    Where none can start, or it is killed, nothing is lost: this one reads alone.
 
     :param worth_starting: how many bytes are much
     """
@@ -60,21 +62,17 @@ class Helper:
             self._process.end()
 
     def take(self, block: Block, shape: str | None) -> Promise | None:
-        """
-        Read a block meanwhile; None if there is no time for it now.
-
-        :raises HelperError: if it was killed
-        """
+        """Read a block meanwhile; None if there is no time for it now."""
         self._left -= block.size
         if self._left > 0 or block.end > _SLOT_BYTES:
             return None
         try:
             self._process = self._process or _Process()
-            return self._process.take(block, shape)
-        except _CannotStartError as error:
+        except OSError as error:
             log.warning("no second process helps to read: %s", error)
             self._left = _NEVER
             return None
+        return self._process.take(block, shape)
 
 
 class Promise:
@@ -91,53 +89,52 @@ class Promise:
         return self.found is not None
 
     def wait(self) -> Found:
-        """
-        Return what the block holds.
-
-        :raises HelperError: if the process that reads it was killed
-        """
+        """Return what the block holds."""
         while self.found is None:
             self._process.receive()
         return self.found
 
 
-class _CannotStartError(Exception):
-    """It ended before it had begun, or did not even start."""
-
-
 class _Process:
+    """
+    The process itself.
+
+    :raises OSError: if it cannot start
+    """
+
     def __init__(self) -> None:
         self._pipe, theirs = Pipe()
         with theirs, tempfile.TemporaryFile() as file:
-            file.truncate(_SLOTS * _SLOT_BYTES)
+            _reserve(file, _SLOTS * _SLOT_BYTES)
             self._slots = mmap.mmap(file.fileno(), 0)
             inherited = theirs.fileno(), file.fileno()
-            try:
-                self._child = subprocess.Popen(  # noqa: S603 - this module
-                    [sys.executable, "-P", "-m", __name__, *map(str, inherited)],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=inherited,
-                )
-            except OSError as error:
-                raise _CannotStartError(error) from None
+            self._child = subprocess.Popen(  # noqa: S603 - this module
+                [sys.executable, "-P", "-m", __name__, *map(str, inherited)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=inherited,
+            )
         self._is_ready = False
+        self._is_gone = False
         self._given = 0
-        self._promises: deque[Promise] = deque()
+        self._promises: deque[tuple[Promise, _Task]] = deque()
 
     def take(self, block: Block, shape: str | None) -> Promise | None:
         self.receive_all()
-        if len(self._promises) == _SLOTS or not self._gets_ready():
+        if len(self._promises) == _SLOTS or self._is_gone or not self._gets_ready():
             return None
         slot = self._given % _SLOTS * _SLOT_BYTES
         with memoryview(block.buffer) as content:
             self._slots[slot : slot + block.end] = content[: block.end]
+        task = slot, block.start, block.end, shape
         try:
-            self._pipe.send((slot, block.start, block.end, shape))
+            self._pipe.send(task)
         except _GONE:
-            raise self._gone() from None
+            self._go_on_alone()
+            return None
+        promise = Promise(self)
+        self._promises.append((promise, task))
         self._given += 1
-        self._promises.append(Promise(self))
-        return self._promises[-1]
+        return promise
 
     def receive_all(self) -> None:
         """Receive what is there."""
@@ -147,10 +144,12 @@ class _Process:
     def receive(self) -> None:
         """Wait for the oldest promise to be kept."""
         try:
-            self._promises[0].found = self._pipe.recv()
+            found = self._pipe.recv()
         except _GONE:
-            raise self._gone() from None
-        self._promises.popleft()
+            self._go_on_alone()
+            return
+        promise, _ = self._promises.popleft()
+        promise.found = found
 
     def end(self) -> None:
         # It has nothing to tidy up.
@@ -165,14 +164,30 @@ class _Process:
             try:
                 self._is_ready = self._pipe.recv()
             except _GONE:
-                raise _CannotStartError(f"it ended with exit code {self._child.wait()}") from None
+                self._go_on_alone()
         return self._is_ready
 
-    def _gone(self) -> HelperError:
-        return HelperError(
-            f"the process that helps to read ended with exit code {self._child.wait()}; -9 is what it ends "
-            "with where there is too little memory"
+    def _go_on_alone(self) -> None:
+        """Read what it was given, which is still in the slots; it is given nothing any more."""
+        log.warning(
+            "no second process helps to read any more: it ended with exit code %d; -9 is what it ends with "
+            "where there is too little memory",
+            self._child.wait(),
         )
+        self._is_gone = True
+        while self._promises:
+            promise, (slot, start, end, shape) = self._promises.popleft()
+            buffer = bytearray(self._slots[slot : slot + end])
+            promise.found = BlockReader(shape).read(Block(0, buffer, start, end, end))
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    # Without room for a page of a mapped file, whoever writes to it is killed by SIGBUS.
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.write(bytes(size))
+        file.flush()
 
 
 def _processors() -> int:
@@ -197,5 +212,6 @@ def _help(pipe: Connection, slots: mmap.mmap) -> None:
 if __name__ == "__main__":
     # Whoever is interrupted together with it ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    given = Connection(int(sys.argv[1])), mmap.mmap(int(sys.argv[2]), 0)
     with suppress(*_GONE):
-        _help(Connection(int(sys.argv[1])), mmap.mmap(int(sys.argv[2]), 0))
+        _help(*given)

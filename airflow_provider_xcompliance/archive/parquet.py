@@ -68,16 +68,17 @@ _AHEAD = 2 * _THREADS
 
 # Fields of the footer's structures, as parquet.thrift numbers them.
 _SCHEMA, _ROWS, _GROUPS, _METADATA, _ENCRYPTION = 2, 3, 4, 5, 8
-_CHILDREN = 5
+_TYPE, _LENGTH, _CHILDREN = 1, 2, 5
 _CHUNKS, _GROUP_BYTES, _GROUP_ROWS, _SORTING, _GROUP_OFFSET, _GROUP_COMPRESSED, _ORDINAL = 1, 2, 3, 4, 5, 6, 7
 _CHUNK_OFFSET, _CHUNK, _OFFSET_INDEX, _COLUMN_INDEX = 2, 3, (4, 5), (6, 7)
-_ENCODINGS, _PATH, _CODEC, _UNCOMPRESSED, _COMPRESSED = 2, 3, 4, 6, 7
+_STORED, _ENCODINGS, _PATH, _CODEC, _UNCOMPRESSED, _COMPRESSED = 1, 2, 3, 4, 6, 7
 _DATA, _INDEX, _DICTIONARY, _STATISTICS, _PAGES, _BLOOM = 9, 10, 11, 12, 13, (14, 15)
 _PAGE_KIND, _DATA_PAGE_V2 = 1, 3
 
 # The length of the footer, and the magic bytes.
 _TAIL = 8
 
+_INT96, _INT96_BYTES, _FIXED_BYTES = 3, 12, 7
 _CODECS = {0: "NONE", 1: "SNAPPY", 2: "GZIP", 4: "BROTLI", 5: "LZ4", 6: "ZSTD", 7: "LZ4"}
 _SPECIAL_ENCODINGS = {
     5: "DELTA_BINARY_PACKED",
@@ -89,9 +90,7 @@ _SPECIAL_ENCODINGS = {
 # Ways to store one and the same type, of which a file has taken one.
 _LAYOUTS: tuple[dict[str, Any], ...] = (
     {},
-    {"use_deprecated_int96_timestamps": True},
     {"store_decimal_as_integer": True},
-    {"use_deprecated_int96_timestamps": True, "store_decimal_as_integer": True},
 )
 
 
@@ -214,6 +213,7 @@ class _Table:
         # It says which columns were dictionaries in memory. Those would be written whole, with the values of
         # rows that went.
         plain.drop(_METADATA)
+        plain.put(_SCHEMA, [*map(_as_it_is, self.footer[_SCHEMA])])
         self._metadata = pq.read_metadata(pa.BufferReader(MAGIC + footer_of(plain)))
         self.schema = self._metadata.schema.to_arrow_schema()
         self._leaves = _leaves(self.footer[_SCHEMA])
@@ -244,11 +244,13 @@ class _Table:
 
     def batches(self, number: int, column: int) -> Iterator[Any]:
         """Decode a column of a row group, some rows at a time."""
-        names = [self.schema.field(column).name]
+        # By number: several may have one name, or a name that is the path into another one.
+        leaves = [*range(self._leaves[column].start, self._leaves[column].stop)]
         rows = self.groups[number][_GROUP_ROWS]
         size = sum(chunk[_CHUNK][_UNCOMPRESSED] for chunk in self.chunks(number, column))
         at_once = rows * _BYTES_AT_ONCE // max(size, _BYTES_AT_ONCE)
-        for batch in self._reader.iter_batches(max(at_once, 1), [number], names, use_threads=False):
+        reader = self._reader.reader
+        for batch in reader.iter_batches(max(at_once, 1), [number], leaves, use_threads=False):
             yield batch.column(0)
 
     def chunks(self, number: int, column: int) -> list[Struct]:
@@ -288,7 +290,8 @@ class _Table:
         found = []
         for chunk, old in zip(chunks, like, strict=True):
             start, length = _extent(chunk[_CHUNK])
-            chunk[_CHUNK].put(_PATH, old[_CHUNK][_PATH])
+            for field in (_STORED, _PATH):
+                chunk[_CHUNK].put(field, old[_CHUNK][field])
             found.append(_Chunk(chunk, start, [content[start : start + length]]))
         return found
 
@@ -300,6 +303,8 @@ class _Table:
                 metadata=self._metadata,
                 pre_buffer=False,
                 buffer_size=_BYTES_AT_ONCE,
+                # JSON stays text and a UUID bytes, as the schema has them.
+                arrow_extensions_enabled=False,
             )
         return self._local.reader
 
@@ -633,6 +638,16 @@ def _leaves(elements: Sequence[Struct]) -> list[slice]:
     return found
 
 
+def _as_it_is(element: Struct) -> Struct:
+    """Have old timestamps read as the bytes that they are: Arrow's cannot hold each of them."""
+    if element.get(_TYPE) != _INT96:
+        return element
+    element = element.copy()
+    element.put_number(_TYPE, _FIXED_BYTES)
+    element.put_number(_LENGTH, _INT96_BYTES)
+    return element
+
+
 def _storage(leaf: Any) -> tuple[Any, ...]:
     """What has to be alike if the bytes of a column are to mean the same."""
     return leaf.physical_type, leaf.length, leaf.max_definition_level, leaf.max_repetition_level
@@ -666,7 +681,10 @@ def _options(layout: _Layout, like: list[Struct]) -> dict[str, Any]:
     options = layout.options | {
         "compression": {path: _CODECS[chunk[_CODEC]] for path, chunk in leaves},
         "use_dictionary": [path for path, chunk in leaves if _pays_dictionary(chunk)],
-        "write_statistics": [path for path, chunk in leaves if _STATISTICS in chunk],
+        # The order of bytes is not that of timestamps.
+        "write_statistics": [
+            path for path, chunk in leaves if _STATISTICS in chunk and chunk[_STORED] != _INT96
+        ],
         "data_page_version": "2.0" if any(map(_has_pages_v2, like)) else "1.0",
     }
     encodings = {

@@ -41,6 +41,10 @@ class Struct:
         kind, old = self._fields[number]
         self._fields[number] = kind, (old[0], value) if kind in (_LIST, _SET) else value
 
+    def put_number(self, number: int, value: int) -> None:
+        """Set a field that is a number of 32 bits, whether it is there or not."""
+        self._fields[number] = _I32, value
+
     def drop(self, *numbers: int) -> None:
         """Leave out fields."""
         for number in numbers:

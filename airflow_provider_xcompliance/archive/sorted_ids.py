@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -64,6 +64,7 @@ class SortedIds:
         self._length = 0
         self._is_sorted = True
         self._runs: list[_Run] = []
+        self._numbers = count()
 
     def __enter__(self) -> Self:
         return self
@@ -102,13 +103,11 @@ class SortedIds:
 
     def merge(self) -> None:
         """Put together what is on disk, so that going through it again and again takes less."""
-        if not self._runs:
-            return
-        if self._length:
+        if self._runs and self._length:
             self._end_run()
         if len(self._runs) < 2:
             return
-        path = self._directory / "ids"
+        path = self._new_path()
         with path.open("wb") as file:
             length = sum(file.write(ids.data) // ids.itemsize for ids in self)
         for run in self._runs:
@@ -117,10 +116,14 @@ class SortedIds:
 
     def _end_run(self) -> None:
         ids = self._sorted_run()
-        path = self._directory / f"ids.{len(self._runs)}"
+        path = self._new_path()
         ids.tofile(path)
         self._runs.append(_Run(path, len(ids)))
         self._length = 0
+
+    def _new_path(self) -> Path:
+        # What is merged is read until the end: no name comes twice.
+        return self._directory / f"ids.{next(self._numbers)}"
 
     def _sorted_run(self) -> NDArray[np.int64]:
         ids = self._run[: self._length]

@@ -121,6 +121,16 @@ class TestRead:
 
         assert (found(index, "users"), found(index, "tweets"), facts.authorless) == ([1, 2], [], 0)
 
+    @pytest.mark.parametrize("block", [1, 2, 3, 4, 9, 1 << 20])
+    def test_names_of_any_length_are_found_behind_a_byte_order_mark(self, block, tmp_path, monkeypatch):
+        monkeypatch.setattr(text, "_BLOCK_BYTES", block)
+        content = b"\xef\xbb\xbfid," + b"x" * 50 + b"\n1,a\n"
+
+        facts, index = index_of(content, Format("csv", columns=Columns("id")), tmp_path)
+
+        assert found(index, "tweets") == [1]
+        assert facts.bytes == len(content)
+
     def test_names_may_be_quoted(self, tmp_path):
         fmt = Format("csv", columns=Columns('the "id", so to say'))
 
@@ -181,7 +191,9 @@ class TestRewrite:
         assert kept == HEADER + b',2,,"",8\r\n\nbad,x,,,7\n,4,\xff,"x\r\ny",9'
         assert counts.removed == 2
 
-    def test_rows_to_be_fetched_again_go_to_a_file_with_the_same_names(self, tmp_path):
+    @pytest.mark.parametrize("block", [1, 2, 3, 4, 9, 1 << 20])
+    def test_rows_to_be_fetched_again_go_to_a_file_with_the_same_names(self, block, tmp_path, monkeypatch):
+        monkeypatch.setattr(text, "_BLOCK_BYTES", block)
         bom = b"\xef\xbb\xbf"
         kept, apart, counts = rewritten(bom + self.CONTENT, Known({2: FETCH, 3: FETCH, 4: FETCH}), tmp_path)
 

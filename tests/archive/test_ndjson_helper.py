@@ -1,5 +1,6 @@
 """A second process reads as the first one does, and nothing hangs on it, or is lost with it."""
 
+import errno
 import io
 import os
 import signal
@@ -17,7 +18,7 @@ from airflow_provider_xcompliance.archive.formats import format_of
 from airflow_provider_xcompliance.archive.index import Facts, IndexWriter
 from airflow_provider_xcompliance.archive.ndjson import read
 from airflow_provider_xcompliance.archive.ndjson_blocks import Block
-from airflow_provider_xcompliance.archive.ndjson_helper import Helper, HelperError
+from airflow_provider_xcompliance.archive.ndjson_helper import Helper
 from tests.archive import generated
 
 NDJSON = format_of("posts.ndjson")
@@ -139,11 +140,39 @@ def test_it_is_gone_afterwards(helper):
     assert not children()
 
 
-def test_one_that_is_killed_is_an_error_that_says_so(content, helper, tmp_path):
+def test_one_that_is_killed_is_told_once_and_the_first_one_reads_on_alone(content, helper, tmp_path, caplog):
     children()[0].kill()
 
-    with pytest.raises(HelperError, match="exit code -9"):
-        read_content(content, tmp_path, helper)
+    found = [read_content(content, tmp_path, helper) for _ in range(2)]
+
+    assert found == [read_content(content, tmp_path)] * 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "exit code -9" in caplog.text
+
+
+def test_the_blocks_that_it_was_given_are_not_lost_with_it(helper):
+    child = children()[0]
+    helper.take(BLOCK, "users").wait()
+    child.suspend()
+    promises = [helper.take(BLOCK, "users"), helper.take(BLOCK, None)]
+    child.kill()
+
+    found = [promise.wait() for promise in promises]
+
+    assert [each.users.ids.tolist() for each in found] == [[1], [2]]
+    assert all(promise.is_kept for promise in promises)
+
+
+def test_nor_is_one_of_which_it_has_answered_half(helper):
+    # What it holds is more than a pipe takes before somebody reads it.
+    lines = bytearray(LINE * 30_000)
+    large = Block(0, lines, 0, len(lines), len(lines))
+    helper.take(BLOCK, None).wait()
+    promise = helper.take(large, None)
+    assert helper._process._pipe.poll(timeout=60)
+    children()[0].kill()
+
+    assert promise.wait().users.ids.tolist() == [2] * 30_000
 
 
 @pytest.mark.parametrize("executable", ["/nowhere/python", "/bin/false"])
@@ -155,6 +184,20 @@ def test_where_none_can_start_the_first_one_reads_alone(content, tmp_path, monke
             found = read_content(content, tmp_path, helper)
 
     assert found == read_content(content, tmp_path)
+
+
+def test_where_the_disk_is_full_too(content, tmp_path, monkeypatch, caplog):
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+
+    with Helper(worth_starting=0) as helper:
+        found = read_content(content, tmp_path, helper)
+
+        assert not children()
+    assert found == read_content(content, tmp_path)
+    assert caplog.text.count("No space left on device") == 1
 
 
 def test_it_ends_with_the_process_that_it_helps():

@@ -4,14 +4,16 @@ import io
 import json
 import threading
 
+import duckdb
 import numpy as np
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_xcompliance.archive import parquet
+from airflow_provider_xcompliance.archive import parquet, parquet_footer
 from airflow_provider_xcompliance.archive.events import Effect
 from airflow_provider_xcompliance.archive.formats import Columns, Format
 from airflow_provider_xcompliance.archive.index import BadIndexError, FileIndex, IndexWriter
@@ -21,6 +23,8 @@ POSTS = Format("parquet", columns=Columns("id", "author_id", ("geo",)))
 IDS = Format("parquet", columns=Columns("id"))
 USERS = Format("parquet", shape="users", columns=Columns("id", geo=("geo",)))
 LARGEST = 2**63 - 1
+# Field of what a footer says of a column.
+STATISTICS = 12
 
 
 GEO = pa.struct([("place_id", pa.string()), ("coordinates", pa.list_(pa.float64()))])
@@ -479,9 +483,75 @@ class TestLayout:
         # Nulls may be where the order has none.
         assert pq.read_metadata(io.BytesIO(scrubbed)).row_group(0).sorting_columns == ()
 
+    @pytest.mark.parametrize(
+        ("names", "columns"),
+        [
+            (["id", "text", "text"], [["1", "2", "3"], ["a", "b", "c"], ["x", "y", "z"]]),
+            (["id", "a", "a.b"], [["1", "2", "3"], [{"b": "a"}, {"b": "b"}, None], ["x", "y", "z"]]),
+            (["id", "a.b", "a"], [["1", "2", "3"], ["x", "y", "z"], [{"b": "a"}, {"b": "b"}, None]]),
+        ],
+        ids=["one name twice", "a name that is a path into the one before", "or into the one after"],
+    )
+    def test_columns_whose_names_do_not_tell_them_apart(self, names, columns, tmp_path):
+        table = pa.table([*map(pa.array, columns)], names)
+
+        kept, apart, _ = rewritten(file_of(table), Known({1: REMOVE, 3: FETCH}), tmp_path, IDS)
+
+        assert pq.ParquetFile(io.BytesIO(kept)).read().equals(table.slice(1, 1))
+        assert pq.ParquetFile(io.BytesIO(apart)).read().equals(table.slice(2, 1))
+
+    @pytest.mark.parametrize(
+        ("times", "unit"),
+        [
+            (np.array([None, "0001-01-01", "1677-01-01", "2262-05-01", "9999-12-31"], "M8[us]"), "us"),
+            (np.array([None, *(f"2020-01-01T00:00:00.00000000{n}" for n in range(1, 5))], "M8[ns]"), "ns"),
+        ],
+        ids=["of every year", "to the last digit"],
+    )
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_old_timestamps(self, times, unit, nested, tmp_path):
+        values = pa.array(times)
+        values = pa.StructArray.from_arrays([values], ["at"]) if nested else values
+        table = pa.table({"id": [1, 2, 3, 4, 5], "at": values})
+        file = file_of(table, use_deprecated_int96_timestamps=True)
+
+        kept, _, _ = rewritten(file, Known({4: REMOVE}), tmp_path, IDS)
+
+        column = pq.read_metadata(io.BytesIO(kept)).row_group(0).column(1)
+        assert column.physical_type == "INT96"
+        assert pq.read_table(io.BytesIO(kept), coerce_int96_timestamp_unit=unit).equals(
+            table.take([0, 1, 2, 4])
+        )
+
+    def test_old_timestamps_get_no_statistics_of_another_order(self, tmp_path):
+        table = pa.table({"id": [1, 2], "at": pa.array([1, 256], pa.timestamp("ns"))})
+        written = file_of(table, use_deprecated_int96_timestamps=True)
+        footer, start = parquet_footer.parse(footer_in(written)), len(written) - len(footer_in(written)) - 8
+        ids, times = footer_columns(footer)
+        # As other writers give them; Arrow does not.
+        times._fields |= {STATISTICS: ids._fields[STATISTICS]}
+        file = written[:start] + parquet_footer.footer_of(footer)
+
+        kept, _, _ = rewritten(file, Known({1: REMOVE}), tmp_path, IDS)
+
+        ids, times = footer_columns(parquet_footer.parse(footer_in(kept)))
+        assert (STATISTICS in ids, STATISTICS in times) == (True, False)
+
+    @pytest.mark.parametrize("kind", ["JSON", "UUID", "JSON[]", "STRUCT(a JSON, b UUID)"])
+    def test_types_that_arrow_has_extensions_for(self, kind, tmp_path):
+        path = tmp_path / "posts.parquet"
+        value = {"JSON": "1", "UUID": "uuid()", "JSON[]": "['1']"}.get(kind, "{'a': '1', 'b': uuid()}")
+        duckdb.sql(f"COPY (SELECT range AS id, {value}::{kind} AS x FROM range(3)) TO '{path}'")
+        wanted = duckdb.sql(f"SELECT * FROM '{path}' WHERE id != 1").fetchall()
+
+        kept, apart, _ = rewritten(path.read_bytes(), Known({1: FETCH}), tmp_path, IDS)
+
+        path.write_bytes(kept)
+        assert duckdb.sql(f"SELECT * FROM '{path}'").fetchall() == wanted
+        assert str(duckdb.sql(f"SELECT x FROM '{path}'").types[0]) == kind
+        assert pq.read_schema(io.BytesIO(apart)) == pq.read_schema(io.BytesIO(kept))
+
     def test_other_libraries_read_the_result(self, tmp_path):
-        duckdb = pytest.importorskip("duckdb")
-        polars = pytest.importorskip("polars")
         kept, _, _ = rewritten(file_of(posts(3000), row_group_size=1000), Known({1500: REMOVE}), tmp_path)
         path = tmp_path / "kept.parquet"
         path.write_bytes(kept)
@@ -492,8 +562,6 @@ class TestLayout:
         ]
 
     def test_files_of_other_libraries_are_rewritten(self, tmp_path):
-        duckdb = pytest.importorskip("duckdb")
-        polars = pytest.importorskip("polars")
         path = tmp_path / "posts.parquet"
         given = tmp_path / "given.parquet"
         given.write_bytes(file_of(posts(5000)))
@@ -509,6 +577,15 @@ class TestLayout:
             expected = [row | ({"geo": None} if row["id"] == 17 else {}) for row in rows_of(file)]
             assert rows_of(kept) == [row for row in expected if row["id"] != 3000]
             assert pq.read_schema(io.BytesIO(kept)) == pq.read_schema(io.BytesIO(file))
+
+
+def footer_in(file: bytes) -> bytes:
+    return file[-8 - int.from_bytes(file[-8:-4], "little") : -8]
+
+
+def footer_columns(footer: parquet_footer.Struct) -> list[parquet_footer.Struct]:
+    """What a footer says of the columns of the first row group: fields 4, 1 and 3 of its structures."""
+    return [chunk[3] for chunk in footer[4][0][1]]
 
 
 def compressions(file: bytes) -> list[str]:

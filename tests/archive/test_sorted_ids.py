@@ -92,6 +92,27 @@ def test_ids_come_out_in_order_and_once_and_again(
     assert [*directory.iterdir()] == []
 
 
+@pytest.mark.parametrize(("in_run", "at_once"), [(1, 1), (3, 2), (7, 100), (1000, 4)])
+@given(parts=st.lists(some_ids, max_size=5))
+def test_they_may_be_merged_again_and_again(
+    in_run: int, at_once: int, parts: list[list[int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("runs")
+    expected: set[int] = set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sorted_ids, "_IDS_IN_RUN", in_run)
+        patch.setattr(sorted_ids, "_IDS_AT_ONCE", at_once)
+        with SortedIds(directory) as ids:
+            for part in parts:
+                ids.add(np.array(part, np.int64))
+                ids.merge()
+                expected |= {*part}
+                assert [number for chunk in ids for number in chunk.tolist()] == sorted(expected)
+                assert len([*directory.iterdir()]) <= 1
+
+    assert [*directory.iterdir()] == []
+
+
 def test_two_may_go_through_them_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sorted_ids, "_IDS_AT_ONCE", 4)
     with SortedIds(tmp_path) as ids:
