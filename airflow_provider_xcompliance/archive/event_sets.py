@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_xcompliance.archive.events import (
     EFFECTS,
     NO_POLICY,
+    Effect,
     Event,
     EventCounts,
     Policy,
@@ -39,6 +40,8 @@ IdsByDecision = Mapping[tuple[JobType, Decision], "NDArray[np.int64]"]
 class EventSet:
     """
     What is done about which id; of several events of an id, the one with the strongest effect counts.
+
+    Beside a post's being fetched again, its location's going is known too, for where nothing is fetched.
 
     :param ids: ids by job type, and what is done about them: tombstones, or the events of a night
     :param unknown: number of events that nothing is known to do about, by ``action/reason``
@@ -98,8 +101,8 @@ class EventSet:
         return self._users.decision(user)
 
     def decided(self, job_type: JobType) -> Iterator[tuple[Decision, NDArray[np.int64]]]:
-        """Yield each decision, and the sorted ids that it is about."""
-        return (self._posts if job_type == "tweets" else self._users).by_decision()
+        """Yield each event that counts, and its sorted ids; an id of which two count comes with both."""
+        return (self._posts if job_type == "tweets" else self._users).by_event()
 
 
 class _Decided:
@@ -120,16 +123,37 @@ class _Decided:
         ids = np.concatenate([np.empty(0, np.int64), *(ids for _, ids in given)])
         ids.sort()
         ids = unique_in_place(ids)
-        numbers = np.empty(len(ids), np.uint16)
-        for number, (_, some) in enumerate(given):
+        decided = cls(ids, np.zeros(len(ids), np.uint16), [NO_DECISION])
+        for decision, some in given:
             for start in range(0, len(some), _IDS_AT_ONCE):
                 # Sorted, they are looked up one beside the other, which caches like.
-                numbers[np.searchsorted(ids, np.sort(some[start : start + _IDS_AT_ONCE]))] = number
-        return cls(ids, numbers, [decision for decision, _ in given])
+                places = np.searchsorted(ids, np.sort(some[start : start + _IDS_AT_ONCE]))
+                decided._decide(places, decision)
+        return decided
 
-    def by_decision(self) -> Iterator[tuple[Decision, NDArray[np.int64]]]:
-        for number, decision in enumerate(self._decisions):
-            yield decision, self.ids[self._numbers == number]
+    def _decide(self, places: NDArray[np.int64], decision: Decision) -> None:
+        if decision.effect != Effect.FETCH_AGAIN:
+            self._numbers[places] = self._number(decision)
+            return
+        before = self._numbers[places]
+        for number in np.unique(before).tolist():
+            # Weaker, or fetched again for another reason: what is left of it without is a scrub, or nothing.
+            both = decision._replace(otherwise=self._decisions[number].without_fetching.kind)
+            self._numbers[places[before == number]] = self._number(both)
+
+    def _number(self, decision: Decision) -> int:
+        if decision not in self._decisions:
+            self._decisions.append(decision)
+        return self._decisions.index(decision)
+
+    def by_event(self) -> Iterator[tuple[Decision, NDArray[np.int64]]]:
+        numbers = defaultdict[Decision, list[int]](list)
+        for number, decision in enumerate(self._decisions[1:], start=1):
+            for event in (decision._replace(otherwise=""), decision.without_fetching):
+                numbers[event].append(number)
+        for event, some in numbers.items():
+            if event.effect:
+                yield event, self.ids[np.isin(self._numbers, some)]
 
     def decision(self, number: int) -> Decision:
         place = self.ids.searchsorted(number)

@@ -28,7 +28,8 @@ else:
 SEGMENT_BYTES = 64 << 20
 SEGMENT_IDS = 1_000_000
 
-_VERSION = 1
+# Raised whenever other ids are found in the same content, too.
+_VERSION = 2
 _CONTENTS = "index.json"
 _LAST_POSITION = 2**32 - 1
 

@@ -2,8 +2,8 @@
 What one JSON record of an archive holds, and what is done to it: exact, one line at a time.
 
 A line is a post or a user as either version of the API gives them, a page: an answer of version 2 that has
-many of them, or a notice of a stream, which holds nothing. What it means is what ``json.loads`` says. What
-has to go is then cut out of the text, so that the rest stays byte for byte.
+many of them, or holds nothing: an answer that has none, or a notice of a stream. What it means is what
+``json.loads`` says. What has to go is then cut out of the text, so that the rest stays byte for byte.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ _ENTITIES, _MENTIONS = "entities", "mentions"
 _REFERENCE = frozenset({"type", "id"})
 _MENTION = frozenset({"start", "end", "username", "id", "tag"})
 _BARE: dict[JsonPath, frozenset[str]] = {(_REFERENCES,): _REFERENCE, (_MENTIONS,): _MENTION}
+# In version 1.1, members of a post that have media, one that has them too, and where media hold their owner.
+_WITH_MEDIA = (_ENTITIES, "extended_entities")
+_EXTENDED = "extended_tweet"
+_MEDIA, _MEDIA_INFO, _OWNERS = "media", "additional_media_info", ("source_user",)
 
 # What users have and posts have not, and the other way round.
 _OF_USERS = {"username", "screen_name"}
@@ -47,6 +51,10 @@ NOTICES = frozenset(
 )
 # What may come along with it.
 _OF_NOTICES = {"timestamp_ms"}
+
+# What answers of version 2 have, and what one that found nothing has not.
+_OF_ANSWERS = {"errors", "meta"}
+_OF_CONTENT = {"data", "includes", "id", "id_str"} | _OF_USERS | _OF_POSTS
 
 _TOO_DEEP = "nested too deeply"
 
@@ -64,10 +72,19 @@ class Decision(NamedTuple):
 
     :param effect: the strongest of its events
     :param kind: ``action/reason`` of that event; empty if there is none
+    :param otherwise: of a post to be fetched again: that of an event that takes its location; or empty
     """
 
     effect: Effect
     kind: str
+    otherwise: str = ""
+
+    @property
+    def without_fetching(self) -> Decision:
+        """What is done where nothing is fetched again."""
+        if self.effect != Effect.FETCH_AGAIN:
+            return self
+        return Decision(Effect.SCRUB_LOCATION, self.otherwise) if self.otherwise else NO_DECISION
 
 
 #: What is decided about an id that has no event.
@@ -205,13 +222,11 @@ class _Rules(NamedTuple):
 
     def of_post(self, post: int) -> Decision:
         decision = self.post(post)
-        stays = decision.effect == Effect.FETCH_AGAIN and not self.quarantine
-        return NO_DECISION if stays else decision
+        return decision if self.quarantine else decision.without_fetching
 
     def of_user(self, user: int) -> Decision:
-        decision = self.user(user)
         # Only posts are fetched again.
-        return NO_DECISION if decision.effect == Effect.FETCH_AGAIN else decision
+        return self.user(user).without_fetching
 
 
 @dataclass
@@ -306,7 +321,7 @@ def _parsed(line: bytes) -> tuple[str, Any]:
 def _read(value: Any, shape: str | None) -> _Content:
     if not isinstance(value, dict):
         raise BadRecordError("not a JSON object")
-    if _is_notice(value):
+    if _is_notice(value) or _is_empty_answer(value):
         return _Content([])
     return _page(value, shape) if _is_page(value) else _Content([_record(value, (), shape)])
 
@@ -314,6 +329,10 @@ def _read(value: Any, shape: str | None) -> _Content:
 def _is_notice(value: dict[str, Any]) -> bool:
     names = value.keys() - _OF_NOTICES
     return len(names) == 1 and names <= NOTICES
+
+
+def _is_empty_answer(value: dict[str, Any]) -> bool:
+    return bool(value.keys() & _OF_ANSWERS) and not value.keys() & _OF_CONTENT
 
 
 def _is_page(value: dict[str, Any]) -> bool:
@@ -375,7 +394,7 @@ def _post(value: Any, path: JsonPath) -> _Post | None:
     if number is None:
         return None
     users = _found(_user, _members(value, path, _USERS))
-    mentioned = _found(_user, _profiles(value, path))
+    others = _found(_user, chain(_profiles(value, path), _owners_of_media(value, path)))
     posts = _found(_post, _members(value, path, _POSTS))
     posts += _found(_post, _references(value, path))
     authors = [_number(value.get("author_id")), *(user.id for user in users if user.path[-1] in _AUTHORS)]
@@ -384,7 +403,7 @@ def _post(value: Any, path: JsonPath) -> _Post | None:
         path=path,
         value=value,
         people=[*dict.fromkeys(author for author in authors if author is not None)],
-        inside=[*users, *mentioned, *posts],
+        inside=[*users, *others, *posts],
         retweeted=[post for post in posts if _is_retweeted(post)],
     )
 
@@ -396,16 +415,24 @@ def _found(read: Callable[[Any, JsonPath], _T | None], items: Iterable[tuple[Jso
     return [thing for path, item in items if (thing := read(item, path))]
 
 
-def _members(value: dict[str, Any], path: JsonPath, names: Iterable[str]) -> Iterator[tuple[JsonPath, Any]]:
-    return (((*path, name), value[name]) for name in names if name in value)
+def _members(value: Any, path: JsonPath, names: Iterable[str]) -> Iterator[tuple[JsonPath, Any]]:
+    found = value if isinstance(value, dict) else {}
+    return (((*path, name), found[name]) for name in names if name in found)
 
 
 def _profiles(post: dict[str, Any], path: JsonPath) -> Iterator[tuple[JsonPath, Any]]:
-    # Who puts whole users into mentions puts the author into the post as well.
-    if isinstance(post.get("author"), dict):
+    # Who puts whole users into mentions puts the author in place of its id as well, if there is one.
+    if _number(post.get("author_id")) is None or isinstance(post.get("author"), dict):
         for place, item in _listed(post.get(_ENTITIES), (*path, _ENTITIES), _MENTIONS):
             if not item.keys() <= _MENTION:
                 yield place, item
+
+
+def _owners_of_media(post: dict[str, Any], path: JsonPath) -> Iterator[tuple[JsonPath, Any]]:
+    for holder, at in ((post, path), (post.get(_EXTENDED), (*path, _EXTENDED))):
+        for place, entities in _members(holder, at, _WITH_MEDIA):
+            for medium, item in _listed(entities, place, _MEDIA):
+                yield from _members(item.get(_MEDIA_INFO), (*medium, _MEDIA_INFO), _OWNERS)
 
 
 def _references(post: dict[str, Any], path: JsonPath) -> Iterator[tuple[JsonPath, Any]]:

@@ -85,8 +85,8 @@ def fates(decisions: Decisions, shape: str | None, *, quarantine: bool) -> Fates
         for number, decision in enumerate(found):
             if decision.effect == Effect.REMOVE:
                 return Fate(decision, NO_DECISION)
-            if decision.effect == Effect.SCRUB_LOCATION and not scrubbed.effect:
-                scrubbed = decision
+            if not scrubbed.effect:
+                scrubbed = decision.without_fetching
             # Only posts are fetched again.
             if decision.effect == Effect.FETCH_AGAIN and quarantine and not number and shape != "users":
                 leaves = decision

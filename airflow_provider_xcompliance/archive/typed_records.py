@@ -208,8 +208,39 @@ class _Mention(Struct, gc=False, forbid_unknown_fields=True):
     tag: Any = None
 
 
-class _Entities(Struct, gc=False):
+class _MediaInfo(Struct, gc=False):
+    source_user: None = None
+
+
+class _Medium(Struct, gc=False):
+    """A photo or a film, without its owner's profile."""
+
+    additional_media_info: _MediaInfo | None = None
+
+
+class _Media(Struct, gc=False):
+    media: list[_Medium] | None = None
+
+
+class _EntitiesV2(Struct, gc=False):
+    media: None = None
+
+
+class _BareEntities(_EntitiesV2, gc=False):
+    mentions: list[_Mention] | None = None
+
+
+class _EntitiesV1(_Media, gc=False):
+    mentions: None = None
+
+
+class _Entities(_Media, gc=False):
     mentions: list[Raw] | None = None
+
+
+class _Extended(Struct, gc=False):
+    entities: _Media | None = None
+    extended_entities: _Media | None = None
 
 
 class _Reference(Struct, gc=False, forbid_unknown_fields=True):
@@ -217,21 +248,36 @@ class _Reference(Struct, gc=False, forbid_unknown_fields=True):
     id: _Id | None = None
 
 
-class _PostV2(Struct, gc=False):
+class _PlainV2(Struct, gc=False):
     """A post of version 2, without others in it."""
 
     # It has an id, so that it is no page.
     id: _Id
     author_id: _Id | None = None
     referenced_tweets: list[_Reference] | None = None
+    entities: _EntitiesV2 | None = None
     id_str: None = None
     user: None = None
     author: None = None
     in_reply_to_user: None = None
     retweeted_status: None = None
     quoted_status: None = None
+    extended_entities: None = None
+    extended_tweet: None = None
     username: _Absent = ""
     screen_name: _Absent = ""
+
+
+class _PostV2(_PlainV2, gc=False, kw_only=True):
+    """One of an author that is an id, so that there are no profiles in its mentions, whatever they are."""
+
+    author_id: _Id
+
+
+class _AuthorlessV2(_PlainV2, gc=False):
+    """One without profiles in its mentions."""
+
+    entities: _BareEntities | None = None
 
 
 class _PostV1(Struct, gc=False):
@@ -241,6 +287,9 @@ class _PostV1(Struct, gc=False):
     user: _UserV1 | None = None
     retweeted_status: _PostV1 | None = None
     quoted_status: _PostV1 | None = None
+    entities: _EntitiesV1 | None = None
+    extended_entities: _Media | None = None
+    extended_tweet: _Extended | None = None
     author_id: None = None
     author: None = None
     in_reply_to_user: None = None
@@ -261,6 +310,8 @@ class _Post(Struct, gc=False):
     retweeted_status: _Post | None = None
     quoted_status: _Post | None = None
     entities: _Entities | None = None
+    extended_entities: _Media | None = None
+    extended_tweet: _Extended | None = None
     referenced_tweets: list[Raw] | None = None
     data: _NoContainer = None
     username: _Absent = ""
@@ -360,8 +411,10 @@ def _add_whole_references(found: _Found, posts: list[Any], lines: Sequence[int],
 
 
 def _add_profiles(found: _Found, posts: list[Any], lines: Sequence[int], level: int) -> None:
-    # Only a post that holds its author holds whole users in its mentions.
-    flattened = [(post, line) for post, line in zip(posts, lines, strict=True) if post.author]
+    # Whose author is known by its id alone holds no whole users in its mentions.
+    flattened = [
+        (post, line) for post, line in zip(posts, lines, strict=True) if post.author or post.author_id is None
+    ]
     entities, places = _present(_ENTITIES, [post for post, _ in flattened], [line for _, line in flattened])
     users = []
     for mentions, line in zip(*_present(_MENTIONS, entities, places), strict=True):
@@ -495,6 +548,7 @@ def _flat(items: list[list[Any]], lines: Sequence[int]) -> tuple[list[Any], list
 _add_any_posts = partial(_add_own_posts, _ANY)
 _POSTS = (
     _Type(_decoder(_PostV2), partial(_add_own_posts, _V2)),
+    _Type(_decoder(_AuthorlessV2), partial(_add_own_posts, _V2)),
     _Type(_decoder(_PostV1), partial(_add_own_posts, _V1)),
     _Type(_decoder(_Post), _add_any_posts),
     _Type(_decoder(_PostPage), partial(_add_pages, _add_any_posts)),

@@ -169,13 +169,19 @@ class Maker:
     location_rate: float = 0.5
     pinned_rate: float = 0.05
     author_rate: float = 0.9
+    profile_rate: float = 0.5
     tags: Callable[[], str] = field(default=str)
 
     @classmethod
     def of(cls, random: Random) -> "Maker":
         """Often of so few ids that a page holds a post several times."""
         few = random.choice((None, 4, 12))
-        return cls(random, posts=random.sample(POST_IDS, few or len(POST_IDS)), users=USER_IDS[:few])
+        return cls(
+            random,
+            posts=random.sample(POST_IDS, few or len(POST_IDS)),
+            users=USER_IDS[:few],
+            profile_rate=random.choice((0.0, 0.2, 0.5)),
+        )
 
     def maybe(self, chance: float) -> bool:
         return self.random.random() < chance
@@ -248,7 +254,7 @@ class Maker:
     def mention(self) -> Object:
         """A mention, which twarc makes a whole user."""
         mention: Object = {"start": 0, "end": 4, "username": "she", "id": str(self.user_id())}
-        if self.maybe(0.5):
+        if self.maybe(self.profile_rate):
             mention |= {**self.user_v2(), "id": mention["id"]}
         return self.shuffled(mention)
 
@@ -363,6 +369,10 @@ class Maker:
             post["extended_tweet"] = {"full_text": self.text(), "entities": {"id": self.post_id()}}
             post["entities"] = {"user_mentions": [{"id": self.user_id(), "id_str": str(self.user_id())}]}
         if self.maybe(0.3):
+            holder = post.get("extended_tweet", post) if self.maybe(0.5) else post
+            name = self.random.choice(("entities", "extended_entities"))
+            holder[name] = {**holder.get(name, {}), **self.media_v1()}
+        if self.maybe(0.3):
             post["in_reply_to_status_id_str"] = str(self.post_id())
             post["quoted_status_id_str"] = str(self.post_id())
         if depth < 3 and self.maybe(0.35):
@@ -379,6 +389,17 @@ class Maker:
         elif self.maybe(0.05):
             post["id_str"] = self.random.choice(("", None, 1.5, f"0{number}"))
         return self.shuffled(post)
+
+    def media_v1(self) -> Object:
+        """Photos and films, of which some tell who made them."""
+        media: list[Json] = []
+        for _ in range(self.random.randrange(3)):
+            info: Object = {"title": self.text(), "monetizable": False}
+            if self.maybe(self.profile_rate):
+                user = self.random.choice((self.user_v1(), self.user_v1(), {"id_str": "", "name": "n"}, None))
+                info["source_user"] = user
+            media.append({"id": self.post_id(), "additional_media_info": self.shuffled(info)})
+        return self.shuffled({"media": [*media, *(None,) * self.maybe(0.05)]})
 
     def user_v1(self) -> Object:
         number = self.user_id()
@@ -446,7 +467,8 @@ class Maker:
                     b'"7"',
                     b"7",
                     b'{"data":null}',
-                    b'{"meta":{"result_count":0}}',
+                    b'{"meta":{"result_count":0},"text":"t"}',
+                    b'{"errors":[],"user":{"id":"12"}}',
                     b"\xff",
                 ),
                 b'{"text":"\\"id\\":\\"%d\\""}' % number,
@@ -482,13 +504,15 @@ class Maker:
         )
 
     def notice(self) -> bytes:
-        """What X's streams say between posts."""
+        """What X's streams say between posts, and what it answers where it found none."""
         number = self.post_id()
         return self.random.choice(
             (
                 b'{"delete":{"status":{"id":%d,"id_str":"%d","user_id":12}}}' % (number, number),
                 b'{"limit":{"track":5},"timestamp_ms":"%d"}' % number,
                 b'{"scrub_geo":{"user_id":12,"up_to_status_id":%d}}' % number,
+                b'{"meta":{"result_count":0,"newest_id":"%d"},"__twarc":{"version":"2"}}' % number,
+                b'{"errors":[{"value":"%d","resource_type":"tweet"}],"title":"Not Found Error"}' % number,
             )
         )
 

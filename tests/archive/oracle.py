@@ -30,6 +30,8 @@ USER_LOCATION = ("location", "profile_location", "derived")
 POSTS_OF_USERS = ("status", "pinned_tweet")
 #: What a mention is made of; one that has more is a profile.
 MENTION = ("start", "end", "username", "id", "tag")
+#: Where posts of version 1.1 hold media, which hold the profile of who made them.
+MEDIA = ("entities", "extended_entities")
 #: What X's streams say between posts.
 NOTICES = (
     *("delete", "scrub_geo", "limit", "status_withheld", "user_withheld", "disconnect", "warning", "control"),
@@ -99,22 +101,20 @@ class Rules:
     quarantine: bool = True
 
     def of_user(self, number: int | None) -> Ruling:
-        ruling = self._of("users", number)
-        return NOTHING if ruling.fate == Fate.QUARANTINE else ruling
+        return strongest(ruling for ruling in self._of("users", number) if ruling.fate != Fate.QUARANTINE)
 
     def of_post(self, number: int | None, author: int | None) -> Ruling:
-        ruling = self._of("tweets", number)
-        if ruling.fate == Fate.QUARANTINE and not self.quarantine:
-            ruling = NOTHING
-        return strongest([ruling, self.of_user(author)])
+        own = self._of("tweets", number)
+        done = [ruling for ruling in own if self.quarantine or ruling.fate != Fate.QUARANTINE]
+        return strongest([*done, self.of_user(author)])
 
-    def _of(self, job_type: str, number: int | None) -> Ruling:
+    def _of(self, job_type: str, number: int | None) -> list[Ruling]:
         if number is None:
-            return NOTHING
-        return strongest(
+            return []
+        return [
             Ruling(fate_of_event(action, reason, self.policy), frozenset({f"{action}/{reason}"}))
             for action, reason in self.events.get((job_type, number), ())
-        )
+        ]
 
 
 # What a record is
@@ -180,18 +180,29 @@ def embedded(post: Object) -> list[Object]:
 
 
 def mentioned(post: Object) -> list[Object]:
-    """The users that stand whole in what a post mentions, which they do only if its author does too."""
-    if not isinstance(post.get("author"), dict):
+    """The users that stand whole in what a post mentions, which they do not if its author is a mere id."""
+    if as_id(post.get("author_id")) is not None and not isinstance(post.get("author"), dict):
         return []
     entities = post.get("entities")
     mentions = objects(entities.get("mentions")) if isinstance(entities, dict) else []
     return [mention for mention in mentions if set(mention) - set(MENTION) and id_of(mention) is not None]
 
 
+def media_makers(post: Object) -> list[Object]:
+    """The users that stand whole in media of a post."""
+    extended = post.get("extended_tweet")
+    holders = [holder.get(name) for holder in (post, extended) if isinstance(holder, dict) for name in MEDIA]
+    media = [item for holder in holders if isinstance(holder, dict) for item in objects(holder.get("media"))]
+    infos = [item.get("additional_media_info") for item in media]
+    users = [info.get("source_user") for info in infos if isinstance(info, dict)]
+    return [user for user in users if id_of(user) is not None]
+
+
 def profiles(post: Object) -> list[Object]:
     """The users that stand whole in a post."""
     members = [post.get(member) for member in ("user", "author", "in_reply_to_user")]
-    return [member for member in members if id_of(member) is not None] + mentioned(post)
+    users = [member for member in members if id_of(member) is not None]
+    return users + mentioned(post) + media_makers(post)
 
 
 def posts_of(user: Object) -> list[Object]:
@@ -237,6 +248,17 @@ def is_notice(record: Object) -> bool:
     return len(set(record) & set(NOTICES)) == 1 and set(record) <= {*NOTICES, "timestamp_ms"}
 
 
+def is_empty_answer(record: Object) -> bool:
+    """Whether it is what version 2 answers where it found nothing."""
+    contents = ("data", "includes", "id", "id_str", "username", "screen_name")
+    contents += ("text", "full_text", "author_id", "user")
+    return ("errors" in record or "meta" in record) and not any(name in record for name in contents)
+
+
+def holds_nothing(record: Object) -> bool:
+    return is_notice(record) or is_empty_answer(record)
+
+
 def items_of(page: Object) -> list[Json]:
     return page["data"] if isinstance(page["data"], list) else [page["data"]]
 
@@ -265,7 +287,7 @@ def record_of(line: bytes) -> Object:
         own = [*items_of(record), *included(record, "tweets"), *included(record, "users")]
         if any(id_of(item) is None for item in own):
             raise BadError("an item without a valid id")
-    elif id_of(record) is None and not is_notice(record):
+    elif id_of(record) is None and not holds_nothing(record):
         raise BadError("no valid id")
     return record
 
@@ -318,7 +340,7 @@ class Held:
             self.add_post(record)
 
     def add_line(self, record: Object, shape: str | None) -> None:
-        if is_notice(record):
+        if holds_nothing(record):
             return
         if not is_page(record):
             self.add_own(record, shape)
@@ -406,11 +428,35 @@ class Redaction:
         if mentioned(post):
             mentions = [self._clean_mention(item) for item in post["entities"]["mentions"]]
             clean["entities"] = {**post["entities"], "mentions": mentions}
+        if media_makers(post):
+            clean = self._clean_media(clean)
+            if isinstance(clean.get("extended_tweet"), dict):
+                clean["extended_tweet"] = self._clean_media(clean["extended_tweet"])
         clean = {key: value for key, value in clean.items() if value is not TAKEN}
         if self._own_ruling(post, by).fate == Fate.SCRUB:
             clean = without(clean, POST_LOCATION)
             self.scrubbed |= any(post.get(member) is not None for member in POST_LOCATION)
         return clean
+
+    def _clean_media(self, holder: Object) -> Object:
+        holder = dict(holder)
+        for name in MEDIA:
+            entities = holder.get(name)
+            if isinstance(entities, dict) and isinstance(entities.get("media"), list):
+                holder[name] = {**entities, "media": [self._clean_medium(item) for item in entities["media"]]}
+        return holder
+
+    def _clean_medium(self, item: Json) -> Json:
+        if not media_makers({"entities": {"media": [item]}}):
+            return item
+        info = dict(item["additional_media_info"])
+        user = info["source_user"]
+        if self._rules.of_user(id_of(user)).fate == Fate.REMOVE:
+            self.stripped = True
+            del info["source_user"]
+        else:
+            info["source_user"] = self.clean_user(user)
+        return {**item, "additional_media_info": info}
 
     def _clean_member(self, key: str, value: Json) -> Json:
         if key in ("retweeted_status", "quoted_status") and id_of(value) is not None:
@@ -433,7 +479,7 @@ class Redaction:
         return self.clean_post(post, by)
 
     def _clean_mention(self, item: Json) -> Json:
-        if not mentioned({"author": {}, "entities": {"mentions": [item]}}):
+        if not mentioned({"entities": {"mentions": [item]}}):
             return item
         if self._rules.of_user(id_of(item)).fate == Fate.REMOVE:
             self.stripped = True
@@ -452,7 +498,7 @@ TAKEN = object()
 
 def redact(record: Object, rules: Rules, shape: str | None = None) -> Left:
     """Return what events leave of a line."""
-    if is_notice(record):
+    if holds_nothing(record):
         return Left(record)
     return redact_page(record, rules, shape) if is_page(record) else redact_own(record, rules, shape)
 

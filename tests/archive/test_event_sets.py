@@ -2,6 +2,7 @@ import io
 import tracemalloc
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ from airflow_provider_xcompliance.archive.event_sets import EventSet
 from airflow_provider_xcompliance.archive.events import Effect, InvalidEventsError, effect_of
 from airflow_provider_xcompliance.archive.guards import JobType
 from airflow_provider_xcompliance.archive.records import NO_DECISION, Decision
+from airflow_provider_xcompliance.archive.tombstones import Occasion, lines_of_tombstones, renewed
 
 LARGEST = 2**63 - 1
 
@@ -60,6 +62,65 @@ def test_of_equally_strong_events_the_first_by_name_decides() -> None:
     events = EventSet.build([("tweets", result((1, "delete", reason)), "result") for reason in kinds])
 
     assert events.of_post(1).kind == "delete/deactivated"
+
+
+FETCH, SCRUB = ("rehydrate", "tweet_edited"), ("scrub_geo", "geo_scrubbed")
+FETCH_OF_TWO = Decision(Effect.FETCH_AGAIN, "rehydrate/tweet_edited", "scrub_geo/geo_scrubbed")
+
+
+@pytest.mark.parametrize("kinds", [[FETCH, SCRUB], [SCRUB, FETCH], [SCRUB, FETCH, SCRUB, FETCH]])
+@pytest.mark.parametrize("at_once", [1, 1000])
+def test_a_post_to_be_fetched_again_still_has_to_lose_its_location(
+    kinds: list[tuple[str, str]], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_sets, "_IDS_AT_ONCE", at_once)
+    source = result((1, *FETCH), *((2, *kind) for kind in kinds), (3, *SCRUB))
+
+    events = EventSet.build([("tweets", source, "result")])
+
+    assert events.of_post(2) == FETCH_OF_TWO
+    assert events.of_post(1).otherwise == events.of_post(3).otherwise == ""
+
+
+def test_a_location_has_to_go_because_of_an_earlier_night_too() -> None:
+    tombstones = {("tweets", Decision(Effect.SCRUB_LOCATION, "scrub_geo/geo_scrubbed")): ids(2)}
+
+    events = EventSet.build([("tweets", result((2, *FETCH)), "result")], tombstones=tombstones)
+
+    assert events.of_post(2) == FETCH_OF_TWO
+
+
+def test_nothing_but_its_removal_is_kept_of_a_post_that_goes() -> None:
+    events = EventSet.build(
+        [("tweets", result((1, *FETCH), (1, *SCRUB), (1, "delete", "deleted")), "result")]
+    )
+
+    assert events.of_post(1) == Decision(Effect.REMOVE, "delete/deleted")
+
+
+def test_each_event_is_told_with_all_its_ids() -> None:
+    source = result((1, *FETCH), (2, *FETCH), (2, *SCRUB), (3, *SCRUB), (4, "delete", "deleted"), (4, *SCRUB))
+
+    told = [*EventSet.build([("tweets", source, "result")]).decided("tweets")]
+
+    assert {decision: numbers.tolist() for decision, numbers in told} == {
+        Decision(Effect.FETCH_AGAIN, "rehydrate/tweet_edited"): [1, 2],
+        Decision(Effect.SCRUB_LOCATION, "scrub_geo/geo_scrubbed"): [2, 3],
+        Decision(Effect.REMOVE, "delete/deleted"): [4],
+    }
+    assert len(told) == 3
+
+
+def test_tombstones_keep_both_events_of_a_post() -> None:
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    events = EventSet.build([("tweets", result((2, *FETCH), (2, *SCRUB)), "result")])
+    said = {
+        Occasion(*decision.kind.split("/"), at): numbers for decision, numbers in events.decided("tweets")
+    }
+
+    lines = b"".join(lines_of_tombstones(renewed({Occasion(*SCRUB, at): ids(2)}, said, [ids(2)])))
+
+    assert EventSet.build([("tweets", io.BytesIO(lines), "tombstones")]).of_post(2) == FETCH_OF_TWO
 
 
 def test_what_could_not_be_read_is_no_event() -> None:
@@ -131,6 +192,7 @@ kinds = st.sampled_from(
         ("delete", "scrub_geo"),
         ("delete", "eaten"),
         ("rehydrate", "tweet_edited"),
+        ("rehydrate", "again"),
         ("scrub_geo", "geo_scrubbed"),
         ("scrub_geo", None),
         ("freeze", "cold"),
@@ -167,7 +229,11 @@ def test_the_strongest_event_of_an_id_decides(
     assert events.users.tolist() == sorted(expected)
     for number in {*expected, 0, 5, LARGEST}:
         found = expected.get(number, [NO_DECISION])
-        assert events.of_user(number) == min(found, key=lambda each: (-each.effect, each.kind))
+        strongest = min(found, key=lambda each: (-each.effect, each.kind))
+        scrubs = [each.kind for each in found if each.effect == Effect.SCRUB_LOCATION]
+        if strongest.effect == Effect.FETCH_AGAIN and scrubs:
+            strongest = strongest._replace(otherwise=min(scrubs))
+        assert events.of_user(number) == strongest
     assert events.unknown == +unknown
 
 
@@ -176,7 +242,7 @@ def test_an_event_takes_at_most_twenty_bytes(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(event_sets, "_IDS_AT_ONCE", 1 << 10)
     monkeypatch.setattr(sorted_ids, "_IDS_AT_ONCE", 1 << 10)
     number = 200_000
-    kinds = [("delete", "deleted"), ("delete", "suspended"), ("scrub_geo", "geo_scrubbed")]
+    kinds = [("delete", "deleted"), ("rehydrate", "tweet_edited"), ("scrub_geo", "geo_scrubbed")]
     source = result(*((each * 7_919_111_333 % 2**61, *kinds[each % 3]) for each in range(number)))
     tracemalloc.start()
     try:

@@ -193,11 +193,11 @@ class TestDamage:
     def test_one_of_another_version_is_to_be_built_anew(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(index, "_VERSION", 2)
+        monkeypatch.setattr(index, "_VERSION", 0)
         write(path, [])
         monkeypatch.undo()
 
-        with pytest.raises(InvalidIndexError, match="version 2"):
+        with pytest.raises(InvalidIndexError, match="version 0"):
             FileIndex(path)
 
     def test_a_missing_one_is_no_damaged_one(self, path: Path) -> None:

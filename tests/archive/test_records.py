@@ -23,19 +23,38 @@ EFFECTS = {"remove": Effect.REMOVE, "fetch": Effect.FETCH_AGAIN, "scrub": Effect
 
 
 class Night:
-    """Decisions as text: ``p1:remove u7:scrub``; their kind names the id that they are about."""
+    """Events as text: ``p1:remove u7:scrub``; their kind names the id that they are about."""
 
     def __init__(self, events: str) -> None:
-        self._decisions: dict[str, Decision] = {}
+        choices: dict[str, list[str]] = {}
         for event in events.split():
             about, choice = event.split(":")
-            self._decisions[about] = Decision(EFFECTS[choice], f"{choice}/{about}")
+            choices.setdefault(about, []).append(choice)
+        self._decisions = {about: self._decision(about, some) for about, some in choices.items()}
+
+    @staticmethod
+    def _decision(about: str, choices: list[str]) -> Decision:
+        strongest = max(choices, key=EFFECTS.__getitem__)
+        has_both = strongest == "fetch" and "scrub" in choices
+        return Decision(EFFECTS[strongest], f"{strongest}/{about}", f"scrub/{about}" if has_both else "")
 
     def of_post(self, post: int, /) -> Decision:
         return self._decisions.get(f"p{post}", NO_DECISION)
 
     def of_user(self, user: int, /) -> Decision:
         return self._decisions.get(f"u{user}", NO_DECISION)
+
+
+MEDIA = (
+    '{"media":[{"id":5},{"additional_media_info":{"title":"t","source_user":'
+    '{"id_str":"8","location":"Ulm"}}}]}'
+)
+MEMBERS_WITH_MEDIA = [
+    f'"extended_entities":{MEDIA}',
+    f'"entities":{MEDIA}',
+    f'"extended_tweet":{{"full_text":"","extended_entities":{MEDIA}}}',
+    f'"extended_tweet":{{"full_text":"","entities":{MEDIA}}}',
+]
 
 
 class TestIdsOf:
@@ -154,6 +173,44 @@ class TestIdsOf:
                 id="mentions-of-a-post-without-its-authors-profile",
             ),
             pytest.param(
+                '{"id":"1","text":"","entities":{"mentions":[{"start":0,"id":"7"},{"id":"8","name":"b"}]},'
+                '"referenced_tweets":[{"type":"quoted","id":"2","text":"","entities":{"mentions":[{"id":"9",'
+                '"name":"c"}]}}]}',
+                [1, 2],
+                [8, 9],
+                id="profiles-in-mentions-of-posts-of-which-no-author-is-known",
+            ),
+            pytest.param(
+                '{"id":"1","author_id":"x","entities":{"mentions":[{"id":"8","name":"b"}]}}',
+                [1],
+                [8],
+                id="profiles-in-mentions-of-a-post-whose-author-has-no-valid-id",
+            ),
+            *(
+                pytest.param(
+                    f'{{"id_str":"1","user":{{"id_str":"7"}},{member}}}',
+                    [1],
+                    [7, 8],
+                    id=f"profiles-in-media-of-{member[1:25]}",
+                )
+                for member in MEMBERS_WITH_MEDIA
+            ),
+            pytest.param(
+                f'{{"id_str":"1","quoted_status":{{"id_str":"2",{MEMBERS_WITH_MEDIA[0]}}},"user":{{"id_str":"7",'
+                f'"status":{{"id_str":"3",{MEMBERS_WITH_MEDIA[2]}}}}}}}'.replace('"8"', '"9"', 1),
+                [1, 3, 2],
+                [7, 8, 9],
+                id="profiles-in-media-of-embedded-posts",
+            ),
+            pytest.param(
+                '{"id_str":"1","extended_tweet":[],"entities":null,"extended_entities":{"media":[null,{},7,'
+                '{"additional_media_info":null},{"additional_media_info":{"source_user":null}},'
+                '{"additional_media_info":{"source_user":{"id":"x"}}},{"source_user":{"id":"9"}}]}}',
+                [1],
+                [],
+                id="media-without-profiles",
+            ),
+            pytest.param(
                 '{"id":"1","text":"","quoted_status":{"id":"x","user":{"id":"7"}},"author":"7","user":null,'
                 '"retweeted_status":[],"referenced_tweets":{"type":"retweeted","id":"2"}}',
                 [1],
@@ -262,10 +319,15 @@ NOTICES = [
     '{"control":{"control_uri":"/1.1/site/c/1"}}',
     '{"\\u0064elete":null}',
 ]
+EMPTY_ANSWERS = [
+    '{"errors":[{"value":"1","resource_id":"1","resource_type":"tweet"}],"__twarc":{"version":"2.14"}}',
+    '{"meta":{"result_count":0,"newest_id":"1"},"__twarc":{}}',
+    '{"title":"Not Found Error","errors":[{"id":"7"}],"meta":{}}',
+]
 
 
-class TestNotices:
-    @pytest.mark.parametrize("line", NOTICES)
+class TestLinesThatHoldNothing:
+    @pytest.mark.parametrize("line", NOTICES + EMPTY_ANSWERS)
     @pytest.mark.parametrize("shape", [None, "posts", "users"])
     def test_they_are_no_records_and_stay(self, line: str, shape: str | None) -> None:
         assert ids_of(line.encode(), shape) == Held([], [], 0, 0)
@@ -292,6 +354,11 @@ BAD_LINES = [
     (b'{"delete":{"status":{"id":1}},"text":"x"}', "no valid id"),
     (b'{"id":null,"delete":{"status":{"id":1}}}', "no valid id"),
     (b'{"timestamp_ms":"1"}', "no valid id"),
+    *(
+        (b'{"errors":[],"meta":{},"%s":null}' % member, "no valid id")
+        for member in (b"id", b"id_str", b"data", b"includes", b"text", b"user", b"username")
+    ),
+    (b'{"__twarc":{}}', "no valid id"),
     (b'{"friends":[1]}', "no valid id"),
     (b'{"data":[{"delete":{}}]}', "data/0 has no valid id"),
     (b'{"data":null}', "no valid id"),
@@ -388,6 +455,63 @@ RECORDS = [
         "fetched-again", ' {"id" : "1"}\r', "p1:fetch", None, "quarantined=1 fetch/p1=1", (' {"id" : "1"}\r',)
     ),
     Case("not-from-quarantine", '{"id":"1"}', "p1:fetch", '{"id":"1"}', quarantine=False),
+    Case(
+        "scrubbed-where-nothing-is-fetched",
+        V1_LOCATED,
+        "p2:fetch p2:scrub",
+        V1_LOCATED.replace(',"place":{"p":2}', ""),
+        "scrubbed=1 scrub/p2=1",
+        quarantine=False,
+    ),
+    Case(
+        "fetched-again-without-its-location",
+        '{"id":"1","geo":{"p":1},"text":"x"}',
+        "p1:fetch p1:scrub",
+        None,
+        "quarantined=1 fetch/p1=1 scrub/p1=1",
+        ('{"id":"1","text":"x"}',),
+    ),
+    Case(
+        "retweet-fetched-again-without-the-location-of-what-it-repeats",
+        '{"id":"1","geo":1,"retweeted_status":{"id":"2","geo":2}}',
+        "p2:fetch p2:scrub",
+        None,
+        "quarantined=1 fetch/p2=1 scrub/p2=1",
+        ('{"id":"1","geo":1,"retweeted_status":{"id":"2"}}',),
+    ),
+    Case(
+        "users-are-scrubbed-as-they-are-not-fetched",
+        '{"id":"7","username":"a","location":"Ulm"}',
+        "u7:fetch u7:scrub",
+        '{"id":"7","username":"a"}',
+        "scrubbed=1 scrub/u7=1",
+    ),
+    *(
+        Case(
+            f"profile-in-media-removed-from-{member[1:25]}",
+            f'{{"id_str":"1",{member}}}',
+            "u8:remove",
+            f'{{"id_str":"1",{member}}}'.replace(',"source_user":{"id_str":"8","location":"Ulm"}', ""),
+            "stripped=1 remove/u8=1",
+        )
+        for member in MEMBERS_WITH_MEDIA
+    ),
+    Case(
+        "profile-in-media-of-an-embedded-post-scrubbed",
+        f'{{"id_str":"1","quoted_status":{{"id_str":"2","extended_entities":{MEDIA}}}}}',
+        "u8:scrub",
+        f'{{"id_str":"1","quoted_status":{{"id_str":"2","extended_entities":{MEDIA}}}}}'.replace(
+            ',"location":"Ulm"', ""
+        ),
+        "scrubbed=1 scrub/u8=1",
+    ),
+    Case(
+        "mentioned-profile-removed-though-no-author-is-known",
+        '{"id":"1","entities":{"mentions":[{"start":0,"id":"9","description":"x"}]}}',
+        "u9:remove",
+        '{"id":"1","entities":{"mentions":[{"start":0,"id":"9"}]}}',
+        "stripped=1 remove/u9=1",
+    ),
     Case("no-fetching-of-users", '{"id":"7","username":"a"}', "u7:fetch", '{"id":"7","username":"a"}'),
     Case("no-fetching-of-authors", RT, "u7:fetch u8:fetch", RT),
     Case("v1.1-retweeted-removed", RT, "p2:remove", None, "removed=1 remove/p2=1"),
@@ -1106,8 +1230,12 @@ class Obvious:
 
     def fate_of_user(self, user: Any) -> Effect:
         number = number_of(user)
-        effect = NOTHING if number is None else self.night.of_user(number).effect
-        return NOTHING if effect is Effect.FETCH_AGAIN else effect
+        return NOTHING if number is None else self.here(self.night.of_user(number))
+
+    def here(self, decision: Decision) -> Effect:
+        """Tell what is done where nothing is fetched again."""
+        without = Effect.SCRUB_LOCATION if decision.otherwise else NOTHING
+        return without if decision.effect is Effect.FETCH_AGAIN else decision.effect
 
     def authors_of(self, post: dict[str, Any]) -> list[int]:
         people = [{"id": post.get("author_id")}, post.get("author"), post.get("user")]
@@ -1121,9 +1249,8 @@ class Obvious:
         number = number_of(post)
         if number is None:
             return NOTHING
-        own = self.night.of_post(number).effect
-        if own is Effect.FETCH_AGAIN and not self.quarantine:
-            own = NOTHING
+        decision = self.night.of_post(number)
+        own = decision.effect if self.quarantine else self.here(decision)
         elsewhere = self.authors.get(number, []) if set(post) == {"type", "id"} else []
         people = self.authors_of(post) + elsewhere or [owner] * (owner is not None)
         effects = [own, *(self.fate_of_user({"id": person}) for person in people)]
@@ -1148,7 +1275,8 @@ class Obvious:
                 self.clean(user[name], owner)
 
     def clean_mentions(self, post: dict[str, Any]) -> None:
-        mentions = post["entities"]["mentions"] if "author" in post and "entities" in post else []
+        is_mere_id = "author_id" in post and "author" not in post
+        mentions = post["entities"]["mentions"] if "entities" in post and not is_mere_id else []
         for number, mention in enumerate(mentions):
             if set(mention) <= MENTION:
                 continue
@@ -1279,7 +1407,6 @@ PAGE = st.fixed_dictionaries(
 EVENTS = st.lists(
     st.builds("{}{}:{}".format, st.sampled_from("pu"), NUMBERS, st.sampled_from([*EFFECTS])),
     max_size=4,
-    unique_by=lambda event: event.partition(":")[0],
 ).map(" ".join)
 
 

@@ -8,6 +8,7 @@ REMOVE = Decision(Effect.REMOVE, "delete/deleted")
 SUSPENDED = Decision(Effect.REMOVE, "delete/suspended")
 FETCH = Decision(Effect.FETCH_AGAIN, "rehydrate/tweet_edited")
 SCRUB = Decision(Effect.SCRUB_LOCATION, "scrub_geo/geo_scrubbed")
+BOTH = Decision(Effect.FETCH_AGAIN, "rehydrate/tweet_edited", "scrub_geo/geo_scrubbed")
 OF_AUTHOR = Decision(Effect.SCRUB_LOCATION, "scrub_geo/scrub_geo")
 NO = NO_DECISION
 
@@ -36,6 +37,9 @@ class Known:
         (SCRUB, SUSPENDED, Fate(SUSPENDED, NO)),
         (FETCH, NO, Fate(FETCH, NO)),
         (FETCH, OF_AUTHOR, Fate(FETCH, OF_AUTHOR)),
+        (BOTH, NO, Fate(BOTH, SCRUB)),
+        (BOTH, OF_AUTHOR, Fate(BOTH, SCRUB)),
+        (BOTH, SUSPENDED, Fate(SUSPENDED, NO)),
         (SCRUB, NO, Fate(NO, SCRUB)),
         (NO, OF_AUTHOR, Fate(NO, OF_AUTHOR)),
         (SCRUB, OF_AUTHOR, Fate(NO, SCRUB)),
@@ -48,6 +52,14 @@ def test_the_strongest_event_of_a_post_or_its_author_decides(post, author, expec
 
 def test_without_quarantine_what_is_to_be_fetched_again_stays_and_is_scrubbed():
     assert fates(Known(FETCH, OF_AUTHOR), None, quarantine=False)(1, 2) == Fate(NO, OF_AUTHOR)
+
+
+def test_without_quarantine_what_is_to_be_fetched_again_loses_a_location_that_has_to_go():
+    assert fates(Known(BOTH, NO), None, quarantine=False)(1, 2) == Fate(NO, SCRUB)
+
+
+def test_users_are_not_fetched_again_but_scrubbed():
+    assert fates(Known(NO, BOTH), "users", quarantine=True)(2, None) == Fate(NO, SCRUB)
 
 
 def test_without_an_author_the_post_alone_decides():

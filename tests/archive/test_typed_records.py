@@ -43,6 +43,32 @@ def test_no_number_too_long_for_int_gets_through(before: int) -> None:
     assert is_common(line % (b"x" * before, b"7" * 1_000, b"x" * 5_000))
 
 
+SOURCE = '{"additional_media_info":{"source_user":%s}}'
+
+
+@pytest.mark.parametrize("start", ['{"id":"1","author_id":"7"', '{"id":"1"', '{"id_str":"1","user":null'])
+@pytest.mark.parametrize(
+    "member", ['"%s":{"media":[{"id":5},%s]}', '"extended_tweet":{"full_text":"","%s":{"media":[%s]}}']
+)
+@pytest.mark.parametrize("name", ["entities", "extended_entities"])
+def test_profiles_in_media_are_for_others_to_judge(start: str, member: str, name: str) -> None:
+    def line(user: str) -> bytes:
+        return f"{start},{member % (name, SOURCE % user)}}}".encode()
+
+    assert is_common(line("null"))
+    assert not is_common(line('{"id_str":"8"}'))
+
+
+@pytest.mark.parametrize("author", ["", '"author_id":"7",', '"author":{"id":"7"},', '"user":{"id_str":"7"},'])
+@pytest.mark.parametrize("mention", ['{"start":0,"id":"8"}', '{"start":0,"id":"8","name":"b"}'])
+def test_profiles_in_mentions_are_found_at_once(author: str, mention: str) -> None:
+    line = f'{{{author}"id":"1","id_str":"1","entities":{{"mentions":[{mention}]}}}}'.encode()
+    unnumbered = line.replace(b'"id_str":"1",', b"")
+
+    for each in (line, unnumbered):
+        assert set(TypedReader().held(memoryview(each), 1).users.tolist()) == set(ids_of(each).users)
+
+
 def test_lines_are_told_apart() -> None:
     lines = [
         b'{"id":"1","author_id":"7"}',
