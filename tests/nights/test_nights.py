@@ -97,6 +97,31 @@ class Tally:
 
 
 @dataclass
+class Rounds:
+    """
+    How long an id waits at most until X is asked about it again.
+
+    :param ranges: how many there were, night by night
+    :param begun: how many had begun to be until then
+    """
+
+    ranges: list[int] = field(default_factory=list)
+    begun: list[int] = field(default_factory=list)
+    _beginnings: set[int] = field(default_factory=set)
+
+    def add(self, beginnings: set[int]) -> None:
+        """Let a night pass; a range is told by its first id."""
+        self.ranges.append(len(beginnings))
+        self.begun.append(len(beginnings - self._beginnings) + (self.begun[-1] if self.begun else 0))
+        self._beginnings = beginnings
+
+    def promised(self, since: int) -> int:
+        """Return how many nights: so many as it takes to ask about all ranges that were there or came since."""
+        then = max(since, 1) - 1
+        return ceil((self.ranges[then] + self.begun[-1] - self.begun[then]) / JOBS_PER_RUN)
+
+
+@dataclass
 class Simulation:
     """
     The nights of an archive.
@@ -122,7 +147,7 @@ class Simulation:
         self._marks_of_version: dict[str, set[bytes]] = {}
         self._marks: set[bytes] = set()
         self._since: dict[tuple[str, int], int] = {}
-        self._ranges = dict.fromkeys(JOB_TYPES, 0)
+        self._rounds = {job_type: Rounds() for job_type in JOB_TYPES}
         connections = {
             "AIRFLOW_CONN_XCOMPLIANCE_DEFAULT": {
                 "conn_type": "xcompliance",
@@ -312,9 +337,8 @@ class Simulation:
     def _assert_checked_in_time(self, submitted: dict[str, set[int]], done: dict[str, Any]) -> None:
         for job_type in JOB_TYPES:
             report = done[f"extract_{job_type}.report"]
-            self._ranges[job_type] = max(self._ranges[job_type], report["ranges"])
-            # Older ranges are cut, and younger ones put together, which lets an id wait a night longer.
-            promised = ceil(self._ranges[job_type] / JOBS_PER_RUN) + 1
+            rounds = self._rounds[job_type]
+            rounds.add(self._beginnings_of_ranges(job_type))
             assert len(done[f"extract_{job_type}"]) == min(JOBS_PER_RUN, report["ranges"])
             held = self._held(job_type)
             asked = held | self.tombstones.may_have_passed(job_type)
@@ -323,13 +347,19 @@ class Simulation:
             for number in held:
                 key = (job_type, number)
                 since = self._since.setdefault(key, self.night - 1)
-                assert self.night - since <= promised, (key, since, self.night, promised)
+                assert self.night - since <= rounds.promised(since), (key, since, self.night)
                 self.tally.oldest_check = max(self.tally.oldest_check, self.night - since)
                 if number in submitted[job_type]:
                     self._since[key] = self.night
             for key in [key for key in self._since if key[0] == job_type and key[1] not in held]:
                 del self._since[key]
-            assert report["oldest_check_age_seconds"] <= promised * DAY + 3600
+            age = int(report["oldest_check_age_seconds"] // DAY)
+            assert age <= rounds.promised(self.night - age)
+
+    def _beginnings_of_ranges(self, job_type: str) -> set[int]:
+        (key,) = [key for key in self._keys("archive/_xcompliance/ids/") if key.endswith(f"/{job_type}.json")]
+        catalogue = json.loads(self._read_uri(f"s3://{self.bucket}/{key}"))
+        return {each["first"] for each in catalogue["ranges"]}
 
     def _assert_nothing_leaks(self) -> None:
         """Assert that the text of what was removed stands nowhere."""
