@@ -116,7 +116,7 @@ class Rounds:
         self._beginnings = beginnings
 
     def promised(self, since: int) -> int:
-        """Return how many nights: so many as it takes to ask about all ranges that were there or came since."""
+        """Return how many nights it takes to ask about all ranges that were there then or came since."""
         then = max(since, 1) - 1
         return ceil((self.ranges[then] + self.begun[-1] - self.begun[then]) / JOBS_PER_RUN)
 
