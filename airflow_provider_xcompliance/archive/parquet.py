@@ -73,7 +73,14 @@ _CHUNKS, _GROUP_BYTES, _GROUP_ROWS, _SORTING, _GROUP_OFFSET, _GROUP_COMPRESSED, 
 _CHUNK_OFFSET, _CHUNK, _OFFSET_INDEX, _COLUMN_INDEX = 2, 3, (4, 5), (6, 7)
 _STORED, _ENCODINGS, _PATH, _CODEC, _UNCOMPRESSED, _COMPRESSED = 1, 2, 3, 4, 6, 7
 _DATA, _INDEX, _DICTIONARY, _STATISTICS, _PAGES, _BLOOM = 9, 10, 11, 12, 13, (14, 15)
-_PAGE_KIND, _DATA_PAGE_V2 = 1, 3
+_PAGE_KIND, _PAGE_ENCODING = 1, 2
+_DICTIONARY_HEADER, _VALUES = 7, 1
+
+_DATA_PAGE, _DATA_PAGE_V2 = 0, 3
+_DICTIONARY_ENCODINGS = (2, 8)
+
+# Enough for the header of a page without statistics.
+_HEADER_BYTES = 1024
 
 # The length of the footer, and the magic bytes.
 _TAIL = 8
@@ -231,7 +238,7 @@ class _Table:
     def ids(self, columns: Columns) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Ids of rows and of authors, some rows at a time; -1 where there is none."""
         names = [columns.id, *([columns.author] if columns.author else [])]
-        for batch in self._reader.iter_batches(_ROWS_AT_ONCE, columns=names, use_threads=False):
+        for batch in self._reader().iter_batches(_ROWS_AT_ONCE, columns=names, use_threads=False):
             yield self._ids_of(batch, columns)
 
     def ids_at(
@@ -239,17 +246,26 @@ class _Table:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The same of some rows of a row group."""
         names = [columns.id, *([columns.author] if columns.author else [])]
-        some = self._reader.read_row_group(number, names, use_threads=False).take(pa.array(rows))
+        some = self._reader().read_row_group(number, names, use_threads=False).take(pa.array(rows))
         return self._ids_of(some.combine_chunks().to_batches()[0], columns)
 
     def batches(self, number: int, column: int) -> Iterator[Any]:
-        """Decode a column of a row group, some rows at a time."""
+        """Decode a column of a row group, some rows at a time; texts out of a dictionary stay with it."""
+        if self._is_dictionary_of_texts(number, column):
+            batches = [*self._decoded(number, column, dictionaries=True)]
+            # Arrow joins values that stand in a dictionary twice, and takes others for those that follow.
+            if {len(values.dictionary) for values in batches} == {self._dictionary_size(number, column)}:
+                yield from batches
+                return
+        yield from self._decoded(number, column)
+
+    def _decoded(self, number: int, column: int, *, dictionaries: bool = False) -> Iterator[Any]:
         # By number: several may have one name, or a name that is the path into another one.
         leaves = [*range(self._leaves[column].start, self._leaves[column].stop)]
         rows = self.groups[number][_GROUP_ROWS]
         size = sum(chunk[_CHUNK][_UNCOMPRESSED] for chunk in self.chunks(number, column))
         at_once = rows * _BYTES_AT_ONCE // max(size, _BYTES_AT_ONCE)
-        reader = self._reader.reader
+        reader = self._reader(dictionaries=dictionaries).reader
         for batch in reader.iter_batches(max(at_once, 1), [number], leaves, use_threads=False):
             yield batch.column(0)
 
@@ -295,18 +311,36 @@ class _Table:
             found.append(_Chunk(chunk, start, [content[start : start + length]]))
         return found
 
-    @property
-    def _reader(self) -> Any:
-        if not hasattr(self._local, "reader"):
-            self._local.reader = pq.ParquetFile(
+    def _is_dictionary_of_texts(self, number: int, column: int) -> bool:
+        if not _is_text(self.schema.field(column).type):
+            return False
+        (chunk,) = self.chunks(number, column)
+        return _PAGES in chunk[_CHUNK] and _pays_dictionary(chunk[_CHUNK])
+
+    def _dictionary_size(self, number: int, column: int) -> int:
+        """Return how many values the dictionary of a column says that it has."""
+        (chunk,) = self.chunks(number, column)
+        header = parse(self.read_at(_extent(chunk[_CHUNK])[0], _HEADER_BYTES))
+        return int(header[_DICTIONARY_HEADER][_VALUES])
+
+    def _reader(self, *, dictionaries: bool = False) -> Any:
+        """Return a reader of this thread's own."""
+        readers = self._local.__dict__.setdefault("readers", {})
+        if dictionaries not in readers:
+            readers[dictionaries] = pq.ParquetFile(
                 pa.PythonFile(_View(self), "r"),
                 metadata=self._metadata,
                 pre_buffer=False,
                 buffer_size=_BYTES_AT_ONCE,
+                read_dictionary=self._leaves_of_texts() if dictionaries else None,
                 # JSON stays text and a UUID bytes, as the schema has them.
                 arrow_extensions_enabled=False,
             )
-        return self._local.reader
+        return readers[dictionaries]
+
+    def _leaves_of_texts(self) -> list[int]:
+        columns = zip(self._leaves, self.schema, strict=True)
+        return [leaves.start for leaves, field in columns if _is_text(field.type)]
 
     def _read_footer(self) -> Struct:
         end = self.read_at(max(self.size - _TAIL, 0), _TAIL)
@@ -475,13 +509,23 @@ def _part(table: _Table, number: int, edits: _Edits, column: int) -> _Part:
         if scrubbed is not None:
             values = _emptied(values, scrubbed[first : first + rows])
         if edits.quarantined is not None:
-            quarantined.append(values.filter(edits.quarantined.slice(first, rows)))
+            some = values.filter(edits.quarantined.slice(first, rows))
+            quarantined.append(some.cast(table.schema.field(column).type))
         if edits.staying is not None:
             values = values.filter(edits.staying.slice(first, rows))
         staying.append(values)
         first += rows
+    if staying and pa.types.is_dictionary(staying[0].type):
+        staying = [_compacted(staying)]
     chunks = table.encoded(number, column, staying) if any(map(len, staying)) else []
     return _Part(chunks, quarantined)
+
+
+def _compacted(parts: Sequence[Any]) -> Any:
+    """Join texts, and leave in their dictionary what a row still has."""
+    values = pa.chunked_array(parts).unify_dictionaries().combine_chunks()
+    numbers = values.indices.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(numbers.indices, values.dictionary.take(numbers.dictionary))
 
 
 def _emptied(values: Any, flags: _Flags) -> Any:
@@ -702,18 +746,26 @@ def _pays_dictionary(chunk: Struct) -> bool:
     # Where nearly all values differ, a dictionary of them is larger than they are, and takes time.
     start, length = _extent(chunk)
     dictionary: int = chunk[_DATA] - start
-    return 0 < dictionary * 2 < length
+    return 0 < dictionary * 2 < length and all(
+        page[_PAGE_ENCODING] in _DICTIONARY_ENCODINGS for page in _data_pages(chunk)
+    )
 
 
 def _has_pages_v2(chunk: Struct) -> bool:
-    kinds = [page[_PAGE_KIND] for page in chunk.get(_PAGES, [])]
-    return _DATA_PAGE_V2 in kinds
+    return any(page[_PAGE_KIND] == _DATA_PAGE_V2 for page in _data_pages(chunk))
+
+
+def _data_pages(chunk: Struct) -> Iterator[Struct]:
+    """What a footer says of kinds of pages, if it says anything."""
+    for page in chunk.get(_PAGES, []):
+        if page[_PAGE_KIND] in (_DATA_PAGE, _DATA_PAGE_V2):
+            yield page
 
 
 def _written(field: Any, parts: Sequence[Any], options: dict[str, Any]) -> Any:
     """A file with this column alone, in one row group."""
-    schema = pa.schema([field])
-    values = pa.chunked_array(parts, field.type)
+    values = pa.chunked_array(parts, None if parts else field.type)
+    schema = pa.schema([field.with_type(values.type)])
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, store_schema=False, **options) as writer:
         writer.write_table(pa.table([values], schema), max(len(values), 1))
@@ -736,7 +788,7 @@ def _numbers(values: Any) -> NDArray[np.int64]:
         return _whole(values)
     if pa.types.is_decimal(kind) and kind.scale == 0:
         return _from_text(values.cast(pa.string()))
-    if any(is_text(kind) for is_text in _TEXTS):
+    if _is_text(kind):
         return _from_text(pc.cast(values, pa.large_string(), safe=False))
     if pa.types.is_floating(kind):
         raise TypeError(
@@ -744,6 +796,10 @@ def _numbers(values: Any) -> NDArray[np.int64]:
             "export it anew as int64 or as text"
         )
     raise TypeError(f"holds {kind}; ids are int64, uint64 or text")
+
+
+def _is_text(kind: Any) -> bool:
+    return any(is_text(kind) for is_text in _TEXTS)
 
 
 def _from_text(texts: Any) -> NDArray[np.int64]:

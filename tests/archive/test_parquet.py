@@ -579,6 +579,55 @@ class TestLayout:
             assert pq.read_schema(io.BytesIO(kept)) == pq.read_schema(io.BytesIO(file))
 
 
+class TestTextsOutOfADictionary:
+    ROWS = 1000
+    LANGS = ("en", "de", "fr", None)
+
+    def table(self) -> pa.Table:
+        langs = [self.LANGS[number % 4] for number in range(self.ROWS)]
+        langs[500] = "the only one"
+        return posts(self.ROWS).append_column("lang", pa.array(langs))
+
+    @pytest.mark.parametrize("at_once", [100, 1 << 20], ids=["some rows at a time", "all at once"])
+    @pytest.mark.parametrize("effect", [REMOVE, FETCH], ids=["removed", "to be fetched again"])
+    def test_rows_go_with_values_that_no_other_row_has(self, effect, at_once, tmp_path, monkeypatch):
+        monkeypatch.setattr(parquet, "_BYTES_AT_ONCE", at_once)
+        table = self.table()
+        file = file_of(table, row_group_size=600, compression="none")
+
+        kept, apart, _ = rewritten(file, Known(dict.fromkeys((1, 501, 1000), effect)), tmp_path)
+
+        gone = (0, 500, 999)
+        stays = [number not in gone for number in range(self.ROWS)]
+        assert pq.read_table(io.BytesIO(kept)).equals(table.filter(stays))
+        assert b"the only one" in file
+        assert b"the only one" not in kept
+        if effect is FETCH:
+            assert pq.read_table(io.BytesIO(apart)).equals(table.take(gone))
+
+    def test_so_do_locations(self, tmp_path):
+        fmt = Format("parquet", columns=Columns("id", geo=("lang",)))
+        file = file_of(self.table(), compression="none")
+
+        kept, _, counts = rewritten(file, Known({501: SCRUB, 502: SCRUB}), tmp_path, fmt)
+
+        expected = self.table()["lang"].to_pylist()
+        expected[500] = expected[501] = None
+        assert pq.read_table(io.BytesIO(kept))["lang"].to_pylist() == expected
+        assert b"the only one" not in kept
+        assert counts.scrubbed == 2
+
+    def test_they_are_not_mistaken_where_one_stands_in_it_twice(self, tmp_path):
+        # No library writes such a file, but nothing forbids it.
+        file = file_of(self.table(), compression="none", write_statistics=False)
+        assert file.count(b"\x02\x00\x00\x00de") == 1
+        file = file.replace(b"\x02\x00\x00\x00de", b"\x02\x00\x00\x00en")
+
+        kept, _, _ = rewritten(file, Known({1: REMOVE}), tmp_path)
+
+        assert pq.read_table(io.BytesIO(kept)).equals(pq.read_table(io.BytesIO(file)).slice(1))
+
+
 def footer_in(file: bytes) -> bytes:
     return file[-8 - int.from_bytes(file[-8:-4], "little") : -8]
 
