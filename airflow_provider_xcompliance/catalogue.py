@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 #: The folder of what belongs to an archive, beside its files.
 STATE_FOLDER = "_xcompliance"
 
+# What names of files in the quarantine begin with. Folders that are called as ours are left out of patterns.
+_QUARANTINED = "_quarantined/"
+
 _T = TypeVar("_T")
 
 _WILDCARDS = re.compile(r"[*?\[]")
@@ -98,7 +101,8 @@ class Archive:
     """
     Files, and what is told about them.
 
-    :param sources: URIs, or globs of them; folders if they end in ``/``
+    :param sources: URIs, or globs of them; folders if they end in ``/``; in canonical form, as all addresses
+        of an archive are: see :func:`.storage.canonical`
     :param client: of the store that holds them
     :param root: the folder that they have in common, with a slash at its end; empty if they have none
     :param state: the folder of what is kept about them
@@ -146,8 +150,17 @@ class Archive:
                 log.warning("%s: there is no such file", storage.display(source))
         if not seen:
             raise MissingError(f"{', '.join(map(storage.display, self.sources))}: there is no such file")
+        yield from self._quarantined_files()
+
+    def _quarantined_files(self) -> Iterator[ArchiveFile]:
         for found in storage.find(f"{self._quarantine}**", self.state_client):
-            yield self._file(found)
+            try:
+                file = self._file(found)
+            except ValueError as error:
+                # The state may be that of another choice of files too, which is told more.
+                log.warning("%s; it is left out", error)
+            else:
+                yield file
 
     def file(self, uri: str) -> ArchiveFile:
         """
@@ -172,7 +185,7 @@ class Archive:
 
         :raises ValueError: if it is a pattern
         """
-        folder = destination.rstrip("/")
+        folder = storage.canonical(destination).rstrip("/")
         if _WILDCARDS.search(folder):
             raise ValueError(
                 f"destination: {storage.display(destination)!r} is a pattern; give a folder, or nothing for "
@@ -267,9 +280,13 @@ class Archive:
             return question(index), index, file
         except InvalidIndexError as error:
             log.warning("%s: %s; it is made anew", storage.display(file.uri), error)
-            storage.remove(self._index_uri(file), self.state_client)
+            self.forget(file)
         index, file = self.index(file, directory, helper)
         return question(index), index, file
+
+    def forget(self, file: ArchiveFile) -> None:
+        """Remove the index of this version of a file, so that it is read again."""
+        storage.remove(self._index_uri(file), self.state_client)
 
     def has_index(self, file: ArchiveFile) -> bool:
         """Whether this version of a file had an index when the first of them was looked for."""
@@ -277,13 +294,14 @@ class Archive:
 
     def remove_old_indexes(self, files: Mapping[str, str]) -> None:
         """
-        Remove the indexes of versions that are no more.
+        Remove the indexes of files and versions that are no more, but those of another choice of files.
 
         :param files: name → key of all there is
         """
         for uri in self._indexes:
             name, _, key = uri.removeprefix(self.state_uri("index", "")).removesuffix(".zip").rpartition(".")
-            if name in files and files[name] != key:
+            is_ours = name in files or name.startswith(_QUARANTINED) or self.holds(f"{self.root}{name}")
+            if is_ours and files.get(name) != key:
                 storage.remove(uri, self.state_client)
 
     @property
@@ -299,7 +317,7 @@ class Archive:
         is_quarantined = found.uri.startswith(self._quarantine)
         name = self._name_of(found.uri)
         # In the quarantine a file is called as in the archive, behind the key of when it was put there.
-        told = name.split("/", 3)[-1] if is_quarantined else name
+        told = name.split("/", 2)[-1] if is_quarantined else name
         return ArchiveFile(
             uri=found.uri,
             name=name,
@@ -311,7 +329,7 @@ class Archive:
 
     def _name_of(self, uri: str) -> str:
         if uri.startswith(self._quarantine):
-            return f"{STATE_FOLDER}/quarantine/{uri.removeprefix(self._quarantine)}"
+            return f"{_QUARANTINED}{uri.removeprefix(self._quarantine)}"
         if self.root and uri.startswith(self.root):
             return uri.removeprefix(self.root)
         return storage.display(uri).replace("://", "/").lstrip("/")
@@ -353,6 +371,20 @@ class Archive:
             path, storage.checksum_of(str(path)), self._index_uri(file), self.state_client, replace=True
         )
         return FileIndex(path)
+
+
+def until_unchanged(once: Callable[[], _T]) -> _T:
+    """
+    Do something with a file once more if another writer changed it meanwhile.
+
+    :raises ChangedError: if that happened three times
+    """
+    for _ in range(MAX_READS - 1):
+        try:
+            return once()
+        except ChangedError as error:
+            log.info("%s; it is read again", error)
+    return once()
 
 
 def root_of(sources: Sequence[str]) -> str:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from airflow_provider_xcompliance import __version__, storage
 from airflow_provider_xcompliance.archive.guards import plan_of
+from airflow_provider_xcompliance.archive.ids import MAX_SHOWN
 from airflow_provider_xcompliance.catalogue import Archive
 from airflow_provider_xcompliance.documents import land_json
 from airflow_provider_xcompliance.extraction import record_checks
 from airflow_provider_xcompliance.night import Night
 from airflow_provider_xcompliance.spools import spool_directory
 
-_MAX_SHOWN = 10
+log = logging.getLogger(__name__)
 
 
 def record(archive: Archive, night: Night, reports: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
     """
-    Remember that the ids of a night were checked, and land its evidence.
+    Remember that the ids of a night were checked, if what X said was done, and land its evidence.
 
     :param reports: of what was done to the archive, in parts
     :param name: of the task and its run; each has its own evidence
     :return: the evidence, without the list of results
     """
     done = total_of(reports)
-    # What was not applied, be it to a file that was moved meanwhile, has to be asked about again.
-    is_done = not (done.get("dry_run") or done.get("files_gone"))
     evidence = {
         "run": name,
         "checked_at": night.at.isoformat(),
@@ -51,10 +52,29 @@ def record(archive: Archive, night: Night, reports: Sequence[Mapping[str, Any]],
     with spool_directory() as directory:
         land_json(directory / "evidence", evidence | {"results": results}, uri, archive.state_client)
         # Last: what is not remembered is only checked again.
-        for job_type, landed in night.by_type().items() if is_done else ():
-            checked = ((each.source, each.created_at or night.at) for each in landed if each.source)
-            record_checks(archive, job_type, checked, directory)
+        if what := _undone(done):
+            level = logging.INFO if done.get("dry_run") else logging.WARNING
+            log.log(level, "nothing of this night counts as checked, and X is asked again: %s", what)
+        else:
+            _record_checks(archive, night, directory)
     return evidence | {"evidence": storage.display(uri)}
+
+
+def _undone(done: Mapping[str, Any]) -> str:
+    """Say why the events cannot count as applied to all of the archive; nothing if they can."""
+    if not done:
+        return "there is no report, so nothing was applied"
+    if done.get("dry_run"):
+        return "it was a dry run"
+    if gone := done.get("files_gone"):
+        return f"others moved or removed {gone:,} of the files meanwhile"
+    return ""
+
+
+def _record_checks(archive: Archive, night: Night, directory: Path) -> None:
+    for job_type, landed in night.by_type().items():
+        checked = ((each.source, each.created_at or night.at) for each in landed if each.source)
+        record_checks(archive, job_type, checked, directory)
 
 
 def total_of(reports: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -74,7 +94,7 @@ def _sum(one: Any, other: Any) -> Any:
     if isinstance(one, Mapping):
         return dict(sorted((Counter(one) + Counter(other)).items()))
     if isinstance(one, list):
-        return [*one, *other][:_MAX_SHOWN]
+        return [*one, *other][:MAX_SHOWN]
     return one + other
 
 

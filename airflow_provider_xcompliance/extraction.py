@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from airflow_provider_xcompliance import storage
 from airflow_provider_xcompliance.archive import rotation
 from airflow_provider_xcompliance.archive.extras import require
-from airflow_provider_xcompliance.archive.guards import JobType
+from airflow_provider_xcompliance.archive.guards import JOB_TYPES, JobType
+from airflow_provider_xcompliance.archive.ids import MAX_SHOWN
 from airflow_provider_xcompliance.archive.ndjson_helper import Helper
 from airflow_provider_xcompliance.archive.rotation import MAX_IDS, IdRange
 from airflow_provider_xcompliance.archive.sorted_ids import SortedIds, lines_of
@@ -29,7 +30,6 @@ from airflow_provider_xcompliance.archive.tombstones import REVERSIBLE
 from airflow_provider_xcompliance.catalogue import Archive, ArchiveFile, BadArchiveError
 from airflow_provider_xcompliance.documents import land_json, read_json
 from airflow_provider_xcompliance.spools import spool_directory, spool_file
-from airflow_provider_xcompliance.storage import MissingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,22 +41,25 @@ else:
 
 log = logging.getLogger(__name__)
 
-_MAX_SHOWN = 10
+# A malformed line is kept where all else went, and a producer begins with half of one.
+_REMAINS_BYTES = 64 << 10
 
-# How the name of a file of ids ends.
-_RANGE = re.compile(r"-(\d{19}-\d{19})\.txt\Z")
+# The name of a file of ids: job type, key of the archive, and range.
+_NAME = re.compile(rf"(?:\A|/)({'|'.join(JOB_TYPES)})-([0-9a-f]+)-(\d{{19}}-\d{{19}})\.txt\Z")
+
+_T = TypeVar("_T", bound=msgspec.Struct)
 
 
 class _Catalogue(msgspec.Struct):
     """What is remembered of the ranges of ids."""
 
-    ranges: list[IdRange]
+    ranges: list[IdRange] = []
 
 
 class _Checks(msgspec.Struct):
     """What was checked: ``first-last`` → when."""
 
-    checked: dict[str, datetime]
+    checked: dict[str, datetime] = {}
 
 
 @dataclass
@@ -74,6 +77,7 @@ class Extract:
     :param bad: lines or rows that are no record, and so are not checked
     :param authorless: posts whose author is not known, and so is not checked; of ``users`` alone
     :param bad_lines: the first of the bad lines
+    :param recordless: the first bad line of each file, but for small ones, that has bad lines and no record
     :param oldest_check: for how long nobody has asked about some id, at most
     """
 
@@ -87,11 +91,13 @@ class Extract:
     bad: int = 0
     authorless: int = 0
     bad_lines: list[str] = field(default_factory=list)
+    recordless: list[str] = field(default_factory=list)
     oldest_check: timedelta = timedelta(0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers by their names."""
-        numbers = {name: value for name, value in vars(self).items() if name not in ("due", "oldest_check")}
+        no_numbers = {"due", "recordless", "oldest_check"}
+        numbers = {name: value for name, value in vars(self).items() if name not in no_numbers}
         return numbers | {"oldest_check_age_seconds": round(self.oldest_check.total_seconds())}
 
 
@@ -114,8 +120,8 @@ def extract(
     :param max_ids: how many ids one file has at most
     :param max_bad_ratio: the most records whose ids cannot be told ÷ all records; None: no limit
     :param now: the time (default: this machine's)
-    :raises BadArchiveError: if there are more of them, if a table does not tell who wrote its posts although
-        ``users`` are asked for, or if there is no id at all
+    :raises BadArchiveError: if there are more of them, or a file has no others, unless there is no limit; if
+        a table does not tell who wrote its posts although ``users`` are asked for; or if there is no id
     :raises StorageError: if a file cannot be read or landed
     """
     now = now or datetime.now(UTC)
@@ -145,18 +151,22 @@ def record_checks(
     """
     Remember that files of ids were checked, and what X said was done.
 
+    Each is remembered for the choice of files that its ids are of, whichever the archive is told to have.
+
     :param checked: URI of each file, and when its job was created
     :param directory: a spool
     """
-    uri = _checks_uri(archive, job_type)
-    document = read_json(uri, archive.state_client)
-    checks = msgspec.convert(document, _Checks) if document else _Checks({})
+    by_key: dict[str, list[tuple[str, datetime]]] = defaultdict(list)
     for source, time in checked:
         # A list of somebody's own is none of the ranges.
-        if found := _RANGE.search(source):
-            name = found[1]
+        if (found := _NAME.search(source)) and found[1] == job_type:
+            by_key[found[2]].append((found[3], time))
+    for key, ranges in by_key.items():
+        uri = _checks_uri(archive, key, job_type)
+        checks = _remembered(uri, archive, _Checks)
+        for name, time in ranges:
             checks.checked[name] = max(time, checks.checked.get(name, time))
-    land_json(directory / f"checks-{job_type}", msgspec.to_builtins(checks), uri, archive.state_client)
+        land_json(directory / f"checks-{job_type}", msgspec.to_builtins(checks), uri, archive.state_client)
 
 
 @dataclass(frozen=True)
@@ -174,14 +184,13 @@ class _State:
         return f"{self.destination.rstrip('/')}/{name}"
 
     def ranges(self, now: datetime) -> list[IdRange]:
-        document = read_json(self._catalogue, self.archive.state_client)
-        ranges = msgspec.convert(document, _Catalogue).ranges if document else []
-        return ranges or [rotation.nothing_known(now)]
+        known = _remembered(self._catalogue, self.archive, _Catalogue)
+        return known.ranges or [rotation.nothing_known(now)]
 
     def checks(self) -> dict[tuple[int, int], datetime]:
-        document = read_json(_checks_uri(self.archive, self.job_type), self.archive.state_client)
-        checks = msgspec.convert(document, _Checks).checked if document else {}
-        return {_bounds_of(name): time for name, time in checks.items()}
+        uri = _checks_uri(self.archive, self.archive.key, self.job_type)
+        checks = _remembered(uri, self.archive, _Checks)
+        return {_bounds_of(name): time for name, time in checks.checked.items()}
 
     def remember(self, ranges: Sequence[IdRange], directory: Path) -> None:
         catalogue = msgspec.to_builtins(_Catalogue(list(ranges)))
@@ -192,8 +201,13 @@ class _State:
         return self.archive.state_uri("ids", self.archive.key, f"{self.job_type}.json")
 
 
-def _checks_uri(archive: Archive, job_type: JobType) -> str:
-    return archive.state_uri("checks", archive.key, f"{job_type}.json")
+def _remembered(uri: str, archive: Archive, kind: type[_T]) -> _T:
+    """Read what is remembered; nothing if there is none."""
+    return msgspec.convert(read_json(uri, archive.state_client) or {}, kind)
+
+
+def _checks_uri(archive: Archive, key: str, job_type: JobType) -> str:
+    return archive.state_uri("checks", key, f"{job_type}.json")
 
 
 def _name_of(first: int, last: int) -> str:
@@ -237,7 +251,9 @@ def _gather(archive: Archive, job_type: JobType, ids: SortedIds, directory: Path
 def _add_facts(found: Extract, job_type: JobType, file: ArchiveFile, facts: Facts) -> None:
     found.records += facts.records
     found.bad += facts.bad
-    found.bad_lines += facts.bad_lines[: _MAX_SHOWN - len(found.bad_lines)]
+    found.bad_lines += facts.bad_lines[: MAX_SHOWN - len(found.bad_lines)]
+    if facts.bad and not facts.records and facts.bytes > _REMAINS_BYTES:
+        found.recordless += facts.bad_lines[:1]
     # Plain lists hold nothing that anybody wrote.
     if job_type == "users" and file.format.kind != "ids":
         found.authorless += facts.authorless
@@ -253,12 +269,28 @@ def _require_good(found: Extract, max_bad_ratio: float | None) -> None:
         f" and {found.authorless:,} posts without author" if found.authorless else ""
     )
     log.warning("%s of %s are not checked", what, f"{found.records + found.bad:,}")
+    _require_records(found, max_bad_ratio)
     if max_bad_ratio is not None and bad > max_bad_ratio * (found.records + found.bad):
         first = f" (the first: {found.bad_lines[0]})" if found.bad_lines else ""
         raise BadArchiveError(
             f"{what} of {found.records + found.bad:,} are more than max_bad_ratio={max_bad_ratio}{first}; "
             "mend them, or raise it"
         )
+
+
+def _require_records(found: Extract, max_bad_ratio: float | None) -> None:
+    """Make sure that no file is something else: however few its lines, they may hold any number of posts."""
+    if not found.recordless:
+        return
+    what = (
+        f"files that hold not one record, so that nothing of them is checked: {len(found.recordless):,} "
+        f"({'; '.join(found.recordless[:MAX_SHOWN])})"
+    )
+    if max_bad_ratio is not None:
+        raise BadArchiveError(
+            f"{what}; leave them out of source, or convert them (of JSON, one record on each line)"
+        )
+    log.warning("%s", what)
 
 
 def _cut(ids: SortedIds, ranges: Sequence[IdRange], max_ids: int) -> Iterator[IdRange]:
@@ -303,12 +335,18 @@ def _write(ids: IdRange, parts: Iterable[NDArray[np.int64]], state: _State, path
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(part.data)
-    written, uri = digest.hexdigest(), state.uri_of(ids)
-    if ids.written != written or not _stands(uri, state.client):
-        with path.open("wb") as spool:
-            spool.writelines(map(lines_of, parts))
-        storage.land(path, storage.checksum_of(str(path)), uri, state.client, replace=True)
-    return replace(ids, written=written)
+    content, uri = digest.hexdigest(), state.uri_of(ids)
+    if ids.written == _written(content, uri, state.client):
+        return ids
+    with path.open("wb") as spool:
+        spool.writelines(map(lines_of, parts))
+    storage.land(path, storage.checksum_of(str(path)), uri, state.client, replace=True)
+    return replace(ids, written=_written(content, uri, state.client))
+
+
+def _written(content: str, uri: str, client: Any) -> str:
+    """Return what ids in their file are known by, as it stands there now: others may have written it."""
+    return f"{content} {storage.version_of(uri, client) or ''}"
 
 
 def _parts(ids: SortedIds, ranges: Sequence[IdRange]) -> Iterator[list[NDArray[np.int64]]]:
@@ -323,10 +361,3 @@ def _parts(ids: SortedIds, ranges: Sequence[IdRange]) -> Iterator[list[NDArray[n
             parts.append(chunk[:size])
             rest = chunk[size:]
         yield parts
-
-
-def _stands(uri: str, client: Any) -> bool:
-    with suppress(MissingError):
-        storage.stat(uri, client)
-        return True
-    return False

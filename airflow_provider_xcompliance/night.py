@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,16 @@ from airflow_provider_xcompliance.archive.tombstones import (
     lines_of_tombstones,
     renewed,
 )
-from airflow_provider_xcompliance.catalogue import Archive, key_of
+from airflow_provider_xcompliance.catalogue import Archive, key_of, until_unchanged
 from airflow_provider_xcompliance.documents import land_json, read_json
 from airflow_provider_xcompliance.results import Landed
 from airflow_provider_xcompliance.spools import spool_directory, spool_file
-from airflow_provider_xcompliance.storage import MissingError, StorageError
+from airflow_provider_xcompliance.storage import (
+    ChangedError,
+    DestinationExistsError,
+    MissingError,
+    StorageError,
+)
 from airflow_provider_xcompliance.transfer import spool_ids
 
 if TYPE_CHECKING:
@@ -90,8 +96,8 @@ class Night:
         for decision, _ in events.decided("users"):
             if decision.effect is Effect.FETCH_AGAIN:
                 raise ValueError(
-                    f"policy: {decision.kind!r} → quarantine: of users there is nothing to fetch again; give "
-                    "remove, scrub or keep"
+                    f"{decision.kind!r} → quarantine: of users there is nothing to fetch again; say in "
+                    "policy= what is done about it: remove, scrub or keep"
                 )
         return events
 
@@ -101,7 +107,7 @@ class Night:
 
         :raises ValueError: if they are
         """
-        if own := {landed.uri for landed in self.results}.intersection(uris):
+        if own := {storage.canonical(landed.uri) for landed in self.results}.intersection(uris):
             raise ValueError(
                 f"{storage.display(min(own))} is among the files of the archive, and would be taken for "
                 "posts; land events elsewhere"
@@ -143,10 +149,9 @@ def prepare(archive: Archive, night: Night) -> None:
     The same night leaves the same, however often this is done.
     """
     events = night.events()
-    with spool_directory() as directory:
-        for job_type, results in night.by_type().items():
-            _renew_tombstones(archive, night, job_type, results, events, directory)
-        _list_fetches(archive, night, events, directory)
+    for job_type, results in night.by_type().items():
+        until_unchanged(partial(_renew_tombstones, archive, night, job_type, results, events))
+    _list_fetches(archive, night, events)
 
 
 def plan(archive: Archive, night: Night, max_groups: int = MAX_GROUPS) -> list[str]:
@@ -159,7 +164,8 @@ def plan(archive: Archive, night: Night, max_groups: int = MAX_GROUPS) -> list[s
     files = [(file.bytes, file.uri) for file in archive.files()]
     night.require_elsewhere(uri for _, uri in files)
     groups = _balanced(files, max_groups)
-    uris = [archive.state_uri("plans", night.key, f"{number:04}.json") for number in range(len(groups))]
+    folder = archive.state_uri("plans", archive.key, night.key)
+    uris = [f"{folder}/{number:04}.json" for number in range(len(groups))]
     with spool_directory() as directory:
         for number, (uri, group) in enumerate(zip(uris, groups, strict=True)):
             land_json(directory / f"plan-{number}", {"files": group}, uri, archive.state_client)
@@ -192,21 +198,34 @@ def _balanced(files: Iterable[tuple[int, str]], max_groups: int) -> list[list[st
 
 
 def _renew_tombstones(
-    archive: Archive,
-    night: Night,
-    job_type: JobType,
-    results: Sequence[Landed],
-    events: EventSet,
-    directory: Path,
+    archive: Archive, night: Night, job_type: JobType, results: Sequence[Landed], events: EventSet
 ) -> None:
-    uri, before = archive.tombstones_uri(job_type), archive.tombstones(job_type)
+    uri = archive.tombstones_uri(job_type)
+    version, before = storage.version_of(uri, archive.state_client), archive.tombstones(job_type)
     said = _said(events, job_type, night.at)
     after = renewed(before, said, _submitted(results, night.source_client) if before else ())
-    path = spool_file(directory, f"tombstones-{job_type}")
-    with path.open("wb") as spool:
-        spool.writelines(lines_of_tombstones(after))
-    storage.land(path, storage.digest_of(str(path)), uri, archive.state_client, replace=True)
+    with spool_directory() as directory:
+        path = spool_file(directory, "tombstones")
+        with path.open("wb") as spool:
+            spool.writelines(lines_of_tombstones(after))
+        _put(path, uri, archive.state_client, version)
     log.info("%s: %s tombstones", job_type, f"{sum(map(len, after.values())):,}")
+
+
+def _put(path: Path, uri: str, client: Any, version: str | None) -> None:
+    """
+    Land a file in the place of the version that was read.
+
+    :param version: None if there was none
+    :raises ChangedError: if another night was first
+    """
+    if version:
+        storage.replace(path, uri, client, version)
+        return
+    try:
+        storage.land(path, storage.digest_of(str(path)), uri, client)
+    except DestinationExistsError as error:
+        raise ChangedError(f"{storage.display(uri)}: another night was first") from error
 
 
 def _said(events: EventSet, job_type: JobType, at: datetime) -> Tombstones:
@@ -241,12 +260,13 @@ def _numbers_in(path: Path) -> Iterator[NDArray[np.int64]]:
             yield np.sort(numbers_of(block))
 
 
-def _list_fetches(archive: Archive, night: Night, events: EventSet, directory: Path) -> None:
+def _list_fetches(archive: Archive, night: Night, events: EventSet) -> None:
     ids = [ids for decision, ids in events.decided("tweets") if decision.effect is Effect.FETCH_AGAIN]
     if not ids:
         return
-    path = spool_file(directory, "refetch")
-    path.write_bytes(lines_of(np.sort(np.concatenate(ids))))
     uri = archive.state_uri("refetch", f"{night.at:%Y-%m-%d}-{night.key}.txt")
-    storage.land(path, storage.digest_of(str(path)), uri, archive.state_client, replace=True)
+    with spool_directory() as directory:
+        path = spool_file(directory, "refetch")
+        path.write_bytes(lines_of(np.sort(np.concatenate(ids))))
+        storage.land(path, storage.digest_of(str(path)), uri, archive.state_client, replace=True)
     log.info("%s: ids of posts that have to be fetched again", storage.display(uri))

@@ -11,7 +11,7 @@ import logging
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,8 +24,9 @@ from airflow_provider_xcompliance import __version__, storage
 from airflow_provider_xcompliance.archive.compression import plain_writer
 from airflow_provider_xcompliance.archive.event_sets import EventSet
 from airflow_provider_xcompliance.archive.formats import module_of
+from airflow_provider_xcompliance.archive.index import BadIndexError
 from airflow_provider_xcompliance.archive.records import Counts
-from airflow_provider_xcompliance.catalogue import MAX_READS, Archive, ArchiveFile, key_of
+from airflow_provider_xcompliance.catalogue import Archive, ArchiveFile, key_of, until_unchanged
 from airflow_provider_xcompliance.documents import find_json, land_json, manifest_uri
 from airflow_provider_xcompliance.spools import require_room, spool_directory, spool_file
 from airflow_provider_xcompliance.storage import ChangedError, MissingError, StorageError
@@ -38,8 +39,9 @@ log = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 5.0
 _MAX_SHOWN = 10
-# With so many files that cannot be read or written, it is not about them.
-_MAX_LEFT = 10
+# Where so many files fail one after the other, and not because of other writers, it is not about them.
+_MAX_FAILURES = 10
+_MAX_FAILURES_SHOWN = 3
 
 
 @dataclass
@@ -151,6 +153,7 @@ class Redaction:
     :param key: what they are known by
     :param destination: folder of the copies; None: in place
     :param destination_client: of the store of the copies
+    :param requires_authors: whether no file may be without authors, because users were asked about
     :param dry_run: whether nothing is written
     :param purge: whether old versions are removed that the store keeps of what is written anew
     """
@@ -160,6 +163,7 @@ class Redaction:
     key: str
     destination: str | None = None
     destination_client: Any = None
+    requires_authors: bool = False
     dry_run: bool = False
     purge: bool = False
 
@@ -167,21 +171,25 @@ class Redaction:
         """
         Apply the events to these files.
 
-        :raises StorageError: after all others were done, if a file cannot be read or written
-        :raises ChangedError: likewise, if it changed each time while it was read
+        :raises StorageError: after all others were done, if a file cannot be read or written; before, if ten
+            fail one after the other
+        :raises ChangedError: after all others were done, if a file changed each time while it was read
         :raises ValueError: if a copy would be a file of the archive
         """
         started = logged = time.monotonic()
         report = Report(dry_run=self.dry_run, unknown=dict(self.events.unknown))
         left: list[StorageError] = []
+        failures = 0
         with spool_directory() as directory:
             for uri in uris:
                 try:
                     self._apply_to(uri, report, directory)
+                    failures = 0
                 except StorageError as error:
                     log.warning("%s; it is left for another try", error)
                     left.append(error)
-                    if len(left) == _MAX_LEFT:
+                    failures += not isinstance(error, ChangedError)
+                    if failures == _MAX_FAILURES:
                         break
                 if time.monotonic() - logged >= _PROGRESS_SECONDS:
                     logged = time.monotonic()
@@ -189,15 +197,15 @@ class Redaction:
                         "%s files looked at, %s changed", f"{report.files:,}", f"{report.files_changed:,}"
                     )
         if left:
-            raise type(left[0])(f"{len(left):,} files are left for another try: {left[0]}")
+            raise _joined(left)
         report.seconds = time.monotonic() - started
         return report
 
     def _apply_to(self, uri: str, report: Report, directory: Path) -> None:
         try:
-            file, outcome = self._until_unchanged(uri, directory)
+            file, outcome = until_unchanged(lambda: self._apply_once(self.archive.file(uri), directory))
         except MissingError:
-            if self._is_there(uri):
+            if storage.version_of(uri, self.archive.client_of(uri)):
                 # It is something else that is missing.
                 raise
             log.warning("%s: others removed it meanwhile", storage.display(uri))
@@ -210,17 +218,12 @@ class Redaction:
             return
         if self._is_copied(file):
             self._see_to_old_versions(self._copy_uri(file), self.destination_client, report)
+            if outcome.counts.quarantined:
+                # The same posts as in earlier nights, in the same place, if not without some of them.
+                self._see_to_old_versions(self._apart_uri(file), self.archive.state_client, report)
         elif outcome.is_changed or file.name in self._manifests:
             left = self._see_to_old_versions(uri, self.archive.client_of(uri), report)
             self._forget_earlier_nights(file, has_old_versions=left != 0)
-
-    def _until_unchanged(self, uri: str, directory: Path) -> tuple[ArchiveFile, Outcome]:
-        for _ in range(MAX_READS - 1):
-            try:
-                return self._apply_once(self.archive.file(uri), directory)
-            except ChangedError as error:
-                log.info("%s; it is read again", error)
-        return self._apply_once(self.archive.file(uri), directory)
 
     def _apply_once(self, file: ArchiveFile, directory: Path) -> tuple[ArchiveFile, Outcome]:
         if self._is_copied(file) and self.archive.holds(self._copy_uri(file)):
@@ -233,7 +236,7 @@ class Redaction:
         hits, index, file = self.archive.ask(file, directory, lambda index: index.hits(self.events))
         outcome = Outcome(index.facts.records, index.facts.bad, index.facts.bad_lines)
         is_copied = self._is_copied(file) and not self.dry_run
-        if len(self.events.users):
+        if self.requires_authors:
             file.require_authors()
         if len(hits) or is_copied:
             with tempfile.TemporaryDirectory(dir=directory) as name:
@@ -250,17 +253,30 @@ class Redaction:
     def _redact(self, file: ArchiveFile, hits: NDArray[np.int64], outcome: Outcome, spool: Path) -> None:
         quarantine = spool_file(spool.parent, "quarantine")
         outcome.is_opened = True
-        outcome.counts = self._rewrite(file, hits, spool, quarantine)
+        try:
+            outcome.counts = self._rewrite(file, hits, spool, quarantine)
+        except BadIndexError as error:
+            # Whoever wrote it anew left it its time and its size.
+            self.archive.forget(file)
+            raise ChangedError(str(error)) from error
         outcome.is_changed = _is_change(outcome.counts)
         if self.dry_run or not outcome.is_changed:
             return
+        is_new = False
         if outcome.counts.quarantined:
-            # Whatever night it is: copies lose the same posts night after night.
-            uri = self.archive.quarantine_uri(file, key_of(file.version))
             checksum = storage.checksum_of(str(quarantine))
-            storage.land(quarantine, checksum, uri, self.archive.state_client, replace=True)
-        if not self._is_copied(file):
+            is_new = storage.land(
+                quarantine, checksum, self._apart_uri(file), self.archive.state_client, replace=True
+            )
+        if self._is_copied(file):
+            return
+        try:
             self._replace(file, spool, outcome)
+        except ChangedError:
+            if is_new:
+                # Its posts are still where they were.
+                storage.remove(self._apart_uri(file), self.archive.state_client)
+            raise
 
     def _rewrite(self, file: ArchiveFile, hits: NDArray[np.int64], spool: Path, quarantine: Path) -> Counts:
         fmt = file.format
@@ -349,14 +365,12 @@ class Redaction:
     def _manifest_uri(self, file: ArchiveFile) -> str:
         return self.archive.state_uri("applied", self.key, f"{file.name}.json")
 
+    def _apart_uri(self, file: ArchiveFile) -> str:
+        """Where posts of this version wait to be fetched again, whatever night it is."""
+        return self.archive.quarantine_uri(file, key_of(file.version))
+
     def _copy_uri(self, file: ArchiveFile) -> str:
         return f"{str(self.destination).rstrip('/')}/{file.name}"
-
-    def _is_there(self, uri: str) -> bool:
-        with suppress(MissingError):
-            self.archive.file(uri)
-            return True
-        return False
 
     def _forget_earlier_nights(self, file: ArchiveFile, *, has_old_versions: bool) -> None:
         """Let a manifest of an earlier night stand only for as long as old versions are to be seen to."""
@@ -372,6 +386,15 @@ class Redaction:
             None if left is None or report.old_versions is None else report.old_versions + left
         )
         return left
+
+
+def _joined(failures: Sequence[StorageError]) -> StorageError:
+    """Return one error for several; where they are not all alike, one after which another try may do."""
+    told = "; ".join(map(str, failures[:_MAX_FAILURES_SHOWN]))
+    more = "; …" if len(failures) > _MAX_FAILURES_SHOWN else ""
+    kinds = {*map(type, failures)}
+    kind: type[StorageError] = kinds.pop() if len(kinds) == 1 else StorageError
+    return kind(f"{len(failures):,} files are left for another try: {told}{more}")
 
 
 def _stands(uri: str, client: Any, manifest: _Manifest) -> bool:

@@ -105,11 +105,6 @@ class Landed:
     created_at: datetime | None
 
 
-def read_result(reference: Reference, client: Any = None) -> Result:
-    """Return what :func:`read_landed` says about the events alone."""
-    return read_landed(reference, client).result
-
-
 def read_landed(reference: Reference, client: Any = None) -> Landed:
     """
     Read a result through, and make sure that it is the one that its manifest speaks of.
@@ -190,7 +185,7 @@ def _read_events(
     """Return what a file is known by (None: it is damaged), what it holds, and its events of control ids."""
     counts, controls = EventCounts(), []
     with storage.open_source(uri, client) as file:
-        hashed = _Hashed(file)
+        hashed = Hashed(file)
         try:
             for records in read_events(hashed, name):
                 counts.add(records)
@@ -211,7 +206,7 @@ def _require_counts(name: str, manifest: _Manifest, counts: EventCounts, control
         )
 
 
-class _Hashed:
+class Hashed:
     """A file that is hashed while it is read."""
 
     def __init__(self, file: SupportsRead[bytes]) -> None:
@@ -220,6 +215,7 @@ class _Hashed:
         self._bytes = 0
 
     def read(self, size: int = -1, /) -> bytes:
+        """Read on, and remember what was read."""
         block = self._file.read(size)
         self._sha256.update(block)
         self._bytes += len(block)

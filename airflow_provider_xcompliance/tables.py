@@ -8,7 +8,6 @@ or nothing.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import secrets
@@ -20,7 +19,6 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from itertools import chain
 from textwrap import shorten
-from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 from airflow_provider_xcompliance import storage
@@ -36,7 +34,7 @@ from airflow_provider_xcompliance.archive.events import (
 from airflow_provider_xcompliance.archive.formats import Columns
 from airflow_provider_xcompliance.archive.guards import JobType, Limits
 from airflow_provider_xcompliance.archive.ids import MAX_ID
-from airflow_provider_xcompliance.results import InvalidResultError, Landed
+from airflow_provider_xcompliance.results import Hashed, InvalidResultError, Landed
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +52,12 @@ _FINAL = {"DataError", "IntegrityError", "NotSupportedError", "ProgrammingError"
 # Where drivers keep an error's SQLSTATE, and SQLite's what it has instead.
 _STATES = ("sqlstate", "pgcode", "sqlite_errorname")
 
-# What they hold if there is no such table: of PostgreSQL (two), ODBC and MySQL, Snowflake, and SQLite. Other
-# drivers tell it in words alone.
-_NO_SUCH_TABLE = {"42P01", "3F000", "42S02", "02000", "SQLITE_ERROR", None}
+# What they hold if there is no such table: of PostgreSQL (two), ODBC, and Snowflake (two).
+_NO_SUCH_TABLE = {"42P01", "3F000", "42S02", "02000"}
+
+# What else such an error begins with: with its SQLSTATE through pyodbc, with its number through most drivers
+# of MySQL, and in SQLite, which has one name for many errors, with these words.
+_MISSING = re.compile(r"42S02\Z|1146\Z|no such table: ")
 
 # The classes of SQLSTATE whose errors are about the names in a statement, not about what rows hold.
 _ABOUT_NAMES = ("42", "3F")
@@ -87,11 +88,13 @@ class Dialect:
     :param placeholder: of a parameter
     :param quoted: how a name is quoted
     :param statistics: what tells the database how many events are staged, if it has to be told
+    :param moves: whether one statement may both delete rows and insert them elsewhere
     """
 
     placeholder: str = "%s"
     quoted: str = '"{}"'
     statistics: str = ""
+    moves: bool = False
 
     def quote(self, name: str) -> str:
         """Quote a name as it is, whatever is in it."""
@@ -163,9 +166,9 @@ class Table:
 
 ANSI = Dialect()
 
-#: The name of a dialect, as common-sql has it → what it has to be told. Without, PostgreSQL may read all of a
-#: large table for a few events.
-STATISTICS = {"postgresql": "ANALYZE {}"}
+#: The name of a dialect, as common-sql has it → what is peculiar to it. Without statistics, PostgreSQL may
+#: read all of a large table for a few events; and between two statements, it lets others change a row.
+DIALECTS = {"postgresql": Dialect(statistics="ANALYZE {}", moves=True)}
 
 DEFAULT_LIMITS = Limits()
 
@@ -177,16 +180,10 @@ def verified_events(landed: Landed, client: Any = None) -> Iterator[list[Event]]
     :raises InvalidResultError: at the end, if it is not what it was
     :raises StorageError: if the store fails
     """
-    sha256 = hashlib.sha256()
-
-    def read(size: int = -1) -> bytes:
-        block: bytes = file.read(size)
-        sha256.update(block)
-        return block
-
     with storage.open_source(landed.uri, client) as file:
-        yield from read_events(SimpleNamespace(read=read), landed.result.name)
-    if sha256.hexdigest() != landed.sha256:
+        hashed = Hashed(file)
+        yield from read_events(hashed, landed.result.name)
+    if hashed.digest.sha256 != landed.sha256:
         raise InvalidResultError(
             f"{landed.result.name}: it was replaced while it was applied; nothing was written"
         )
@@ -209,7 +206,8 @@ def redact_table(
     :param connection: to its database: of DB-API 2, not in autocommit mode; what is done is committed
     :param sources: the events of each result; none is read to its end before it is staged
     :param policy: what is done instead about some actions and reasons
-    :param limits: of these, ``max_removal_ratio`` (of the table's rows) and ``max_removals`` are asked
+    :param limits: of these, ``max_removal_ratio`` and ``max_change_ratio`` (of the table's rows) and
+        ``max_removals`` are asked
     :param dry_run: count alone; nothing is written then
     :param insert_rows: how many events are staged with one statement
     :return: the report: see :class:`..operators.tables.RedactTableOperator`
@@ -263,12 +261,12 @@ class _Database:
     def columns_if_any(self, table: str) -> list[str] | None:
         """Return the same; None if there is no such table. To be asked before anything is written."""
         statement = _nothing_of(table)
-        with self._failures(statement):
+        with self._failures(statement, f"whether there is a table {table} is not certain; if not, make it"):
             try:
                 return self._columns(statement)
             except Exception as error:
                 # One that is locked, or must not be read, is there, and may hold what has to go.
-                if _state(error) not in _NO_SUCH_TABLE:
+                if not _is_missing(error):
                     raise
                 log.info("%s: taken as missing: %s", table, _told(error))
         self.rollback()
@@ -314,6 +312,11 @@ def _nothing_of(table: str) -> str:
 
 def _state(error: Exception) -> str | None:
     return next((str(state) for each in _STATES if (state := getattr(error, each, None))), None)
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether an error says that there is no such table, and nothing else."""
+    return _state(error) in _NO_SUCH_TABLE or bool(_MISSING.match(str(next(iter(error.args), ""))))
 
 
 def _told(error: Exception) -> str:
@@ -393,6 +396,10 @@ class _Plan:
     @property
     def removed(self) -> int:
         return self.effects[Effect.REMOVE]
+
+    @property
+    def changed(self) -> int:
+        return self.effects[Effect.FETCH_AGAIN] + self.effects[Effect.SCRUB_LOCATION]
 
     def log(self, name: str) -> None:
         log.info(
@@ -563,16 +570,21 @@ class _Redaction:
                 f"No go, nothing was written: {name}: {plan.removed:,} rows to remove are more than "
                 f"max_removals={limits.max_removals}; if that is right, raise it"
             )
-        if limits.max_removal_ratio is None or not plan.removed:
+        shares = [
+            (plan.removed, "remove", "max_removal_ratio", limits.max_removal_ratio),
+            (plan.changed, "move or scrub", "max_change_ratio", limits.max_change_ratio),
+        ]
+        if not any(number and limit is not None for number, _, _, limit in shares):
             return None
         ((records,),) = self._database.rows(f"SELECT COUNT(*) FROM {name}")  # noqa: S608
-        if plan.removed / max(records, 1) > limits.max_removal_ratio:
-            raise TableError(
-                f"No go, nothing was written: {name}: {plan.removed:,} rows to remove of {records:,} are "
-                f"{plan.removed / max(records, 1):.4%}, more than "
-                f"max_removal_ratio={limits.max_removal_ratio}; if that is right, as it can be on a first "
-                "run, raise it, or give None"
-            )
+        for number, what, called, limit in shares:
+            share = number / max(records, 1)
+            if limit is not None and share > limit:
+                raise TableError(
+                    f"No go, nothing was written: {name}: {number:,} rows to {what} of {records:,} are "
+                    f"{share:.4%}, more than {called}={limit}; if that is right, as it can be on a first "
+                    "run, raise it, or give None"
+                )
         return int(records)
 
     def _apply(self, target: _Target, decided: Mapping[JobType, str], plan: _Plan) -> None:
@@ -580,41 +592,49 @@ class _Redaction:
         for effect in sorted(_VERBS, reverse=True):
             if not (planned := plan.effects[effect]):
                 continue
-            for written in self._written(effect, target, decided):
+            for written, expected in self._written(effect, target, decided, planned):
                 if written < 0:
                     raise TableError(
                         f"{target.name}: its driver does not tell how many rows a statement writes, so "
                         "nothing proves that they are the ones that were judged; nothing was written"
                     )
-                if written != planned:
+                if written != expected:
                     raise TableChangedError(
                         f"{target.name}: {planned:,} rows were to be {_VERBS[effect]}, but it became "
-                        f"{written:,}: somebody else writes them at the same time; nothing was written"
+                        f"{planned - expected + written:,}: somebody else writes them at the same time; "
+                        "nothing was written"
                     )
             log.info("%s: %s rows %s", target.name, f"{planned:,}", _VERBS[effect])
 
-    def _written(self, effect: Effect, target: _Target, decided: Mapping[JobType, str]) -> Iterator[int]:
-        """Write, and return how many rows each of the steps has written."""
+    def _written(
+        self, effect: Effect, target: _Target, decided: Mapping[JobType, str], planned: int
+    ) -> Iterator[tuple[int, int]]:
+        """Write, and return how many rows each of the steps has written, and how many it should have."""
         conditions = [
             f"{target.keys[job_type]} IN (SELECT id FROM {name} WHERE weight >= {_EFFECT * effect})"  # noqa: S608
             for job_type, name in decided.items()
         ]
-        totals: Counter[int] = Counter()
+        totals: Counter[tuple[int, int]] = Counter()
         for condition in conditions:
-            for step, statement in enumerate(self._statements(effect, target, condition)):
-                totals[step] += self._database.run(statement)
-        yield from totals.values()
+            for step, (statement, share) in enumerate(self._statements(effect, target, condition).items()):
+                totals[step, share] += self._database.run(statement)
+        yield from ((written, share * planned) for (_, share), written in totals.items())
 
-    def _statements(self, effect: Effect, target: _Target, condition: str) -> list[str]:
+    def _statements(self, effect: Effect, target: _Target, condition: str) -> dict[str, int]:
+        """Return the statements, and whether each has to write all of the rows (1), or none (0)."""
         delete = f"DELETE FROM {target.name} WHERE {condition}"  # noqa: S608
         if effect is Effect.REMOVE:
-            return [delete]
+            return {delete: 1}
         if effect is Effect.FETCH_AGAIN:
             columns = ", ".join(target.columns)
-            into = f"INSERT INTO {self._require_quarantine(target)} ({columns})"
-            return [f"{into} SELECT {columns} FROM {target.name} WHERE {condition}", delete]  # noqa: S608
+            into = f"INSERT INTO {self._require_quarantine(target)} ({columns}) SELECT {columns} FROM"
+            if not self._database.dialect.moves:
+                return {f"{into} {target.name} WHERE {condition}": 1, delete: 1}
+            moved = f"{self._prefix}_moved"
+            # What is still there then, is new; or the quarantine is the table by another name.
+            return {f"WITH {moved} AS ({delete} RETURNING {columns}) {into} {moved}": 1, delete: 0}
         emptied = ", ".join(f"{column} = NULL" for column in target.geo)
-        return [f"UPDATE {target.name} SET {emptied} WHERE {condition} AND ({target.located()})"]  # noqa: S608
+        return {f"UPDATE {target.name} SET {emptied} WHERE {condition} AND ({target.located()})": 1}  # noqa: S608
 
     def _require_quarantine(self, target: _Target) -> str:
         if self._quarantined is None:

@@ -31,6 +31,7 @@ with DAG(
         "max_jobs_per_run": 10,
         # None for a first run, which may find years of deletions.
         "max_removal_ratio": 0.05,
+        "max_change_ratio": 0.05,
         "dry_run": False,
         "max_tasks": 64,
         "poll_interval": 60,
@@ -47,7 +48,10 @@ with DAG(
         },
         archive={"columns": "{{ params.columns }}", "shapes": "{{ params.shapes }}"},
         extract={"max_jobs_per_run": "{{ params.max_jobs_per_run }}"},
-        guard={"max_removal_ratio": "{{ params.max_removal_ratio }}"},
+        guard={
+            "max_removal_ratio": "{{ params.max_removal_ratio }}",
+            "max_change_ratio": "{{ params.max_change_ratio }}",
+        },
         redact={"dry_run": "{{ params.dry_run }}"},
         run={"poll_interval": "{{ params.poll_interval }}"},
         max_tasks="{{ params.max_tasks }}",

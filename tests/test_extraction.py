@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_xcompliance import extraction
 from airflow_provider_xcompliance.archive.formats import Columns
 from airflow_provider_xcompliance.catalogue import Archive, BadArchiveError
 from airflow_provider_xcompliance.extraction import Extract, extract, record_checks
@@ -29,14 +30,8 @@ class Nights:
     @property
     def archive(self) -> Archive:
         place = f"{self.root}/"
-        return Archive(
-            sources=[place],
-            client=None,
-            root=place,
-            state=f"{place}_xcompliance",
-            state_client=None,
-            **self.options,
-        )
+        told = {"sources": [place]} | self.options
+        return Archive(client=None, root=place, state=f"{place}_xcompliance", state_client=None, **told)
 
     def write(self, name: str, *lines: str) -> Path:
         path = self.root / name
@@ -64,6 +59,10 @@ class Nights:
 def nights(tmp_path) -> Nights:
     (tmp_path / "archive").mkdir()
     return Nights(tmp_path / "archive")
+
+
+def kill(*_) -> None:
+    raise KeyboardInterrupt
 
 
 def ids_in(found: Extract) -> list[list[int]]:
@@ -131,11 +130,40 @@ class TestIds:
         assert [ids_in(each) for each in (other, again)] == [[[2]], [[1]]]
         assert again.oldest_check == timedelta(days=3)
 
+    def test_checks_are_those_of_the_choice_that_the_ids_are_of(self, nights):
+        nights.write("a.ndjson", post(1))
+        nights.write("b.jsonl", post(2))
+        ids = f"{nights.root}/_xcompliance/ids"
+        posts = replace(nights.archive, sources=[f"{nights.root}/*.ndjson"])
+        checked = extract(posts, "tweets", ids, now=NOW).due
+        extract(nights.archive, "tweets", ids, now=NOW)
+
+        record_checks(nights.archive, "tweets", [(checked[0], NOW + timedelta(days=2))], nights.root.parent)
+
+        later = NOW + timedelta(days=3)
+        assert extract(posts, "tweets", ids, now=later).oldest_check == timedelta(days=1)
+        assert extract(nights.archive, "tweets", ids, now=later).oldest_check == timedelta(days=3)
+
+    def test_checks_of_posts_are_none_of_users(self, nights):
+        nights.write("a.ndjson", post(1))
+        found = nights.extract("users")
+
+        record_checks(
+            nights.archive,
+            "tweets",
+            [(uri, NOW + timedelta(days=9)) for uri in found.due],
+            nights.root.parent,
+        )
+
+        assert not (nights.root / "_xcompliance/checks").exists()
+
     def test_a_list_of_ones_own_is_no_range(self, nights):
         nights.write("a.ndjson", post(1))
 
-        record_checks(nights.archive, "tweets", [("/data/urgent.txt", NOW)], nights.root.parent)
+        lists = ["/data/urgent.txt", f"/data/my-tweets-{'0' * 16}-{1:019}-{2:019}.txt"]
+        record_checks(nights.archive, "tweets", [(each, NOW) for each in lists], nights.root.parent)
 
+        assert not (nights.root / "_xcompliance/checks").exists()
         assert nights.extract().due
 
     def test_no_file_is_an_error(self, nights):
@@ -189,6 +217,19 @@ class TestNights:
 
         assert len(list(nights.root.glob("_xcompliance/index/*"))) == 1
 
+    def test_those_of_files_that_are_gone_are_removed_but_not_of_another_choice(self, nights):
+        for name in ("a.ndjson", "b.ndjson", "c.jsonl", "_xcompliance/quarantine/key/d.ndjson"):
+            nights.write(name, post(1))
+        nights.extract()
+        for name in ("b.ndjson", "c.jsonl", "_xcompliance/quarantine/key/d.ndjson"):
+            (nights.root / name).unlink()
+
+        nights.options = {"sources": [f"{nights.root}/*.ndjson"]}
+        nights.extract()
+
+        left = [path.name.split(".")[0] for path in nights.root.glob("_xcompliance/index/**/*.zip")]
+        assert sorted(left) == ["a", "c"]
+
     def test_files_of_ids_that_stay_the_same_are_not_written_again(self, nights):
         nights.write("a.ndjson", *map(post, range(1, 5)))
         first, second = map(Path, nights.extract(max_ids=3).due)
@@ -212,6 +253,20 @@ class TestNights:
         Path(uri).unlink()
 
         assert ids_in(nights.extract()) == [[1]]
+
+    def test_ids_that_a_killed_night_left_are_not_taken_for_those_of_the_next(self, nights, monkeypatch):
+        nights.write("a.ndjson", post(1))
+        moved = nights.write("b.ndjson", post(2))
+        nights.extract()
+        content = moved.read_bytes()
+        moved.unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(extraction._State, "remember", kill)
+            with pytest.raises(KeyboardInterrupt):
+                nights.extract()
+        moved.write_bytes(content)
+
+        assert ids_in(nights.extract()) == [[1, 2]]
 
 
 class TestDue:
@@ -275,6 +330,34 @@ class TestBadRecords:
 
         assert nights.extract(max_bad_ratio=0.5).ids == 1
         assert nights.extract(max_bad_ratio=None).ids == 1
+
+    @pytest.mark.parametrize("indent", [None, 2], ids=["on one line", "pretty-printed"])
+    def test_a_file_that_holds_no_record_stops_it_however_few_its_lines(self, nights, indent, caplog):
+        nights.write("a.ndjson", *map(post, range(10_000)))
+        nights.write("b/c.json", json.dumps([{"id": str(number)} for number in range(10_000)], indent=indent))
+
+        for job_type in ("tweets", "users"):
+            with pytest.raises(
+                BadArchiveError, match=r"not one record.* 1 \(/.*/b/c\.json:1: .*leave them out"
+            ):
+                nights.extract(job_type)
+
+        assert nights.extract(max_bad_ratio=None).ids == 10_000
+        assert caplog.messages[-1].startswith("files that hold not one record")
+
+    def test_what_is_left_where_all_else_went_does_not(self, nights):
+        nights.write("a.ndjson", *map(post, range(1000)))
+        nights.write("b.ndjson", '{"cut": "off')
+
+        assert (nights.extract().ids, nights.extract().bad) == (1000, 1)
+
+    def test_a_file_of_nothing_does_not(self, nights):
+        nights.options = {"columns": {"*": Columns("id", "author")}}
+        nights.write("a.ndjson", post(1))
+        for name in ("b.ndjson", "b.csv", "b.tsv"):
+            nights.write(name)
+
+        assert nights.extract().files == 4
 
     def test_users_of_a_table_without_author_are_refused(self, nights):
         nights.options = {"columns": {"*": Columns("id")}}

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "archive": set(),
     "storage": set(),
     "get_provider_info": set(),
+    "arguments": set(),
     "progress": set(),
     "documents": {"storage"},
     "spools": {"storage"},
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "operators": {
         "api",
         "archive",
+        "arguments",
         "catalogue",
         "evidence",
         "extraction",
@@ -46,6 +48,7 @@ MAY_IMPORT = {
         "redaction",
         "results",
         "runs",
+        "storage",
         "tables",
         "triggers",
     },

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +26,13 @@ def landed(uri: str, job_id: str = "1") -> Landed:
         unverified_length=False,
     )
     return Landed(uri, "digest", result, source="", source_sha256="", control_ids=(), created_at=None)
+
+
+def night_of(folder: Path, job_id: str, post: int) -> Night:
+    """Results that tell of one post that is gone."""
+    events = folder / f"{job_id}.ndjson"
+    events.write_text(f'{{"id":"{post}","action":"delete","reason":"deleted"}}\n')
+    return Night([landed(str(events), job_id)], None, {})
 
 
 @pytest.fixture
@@ -66,7 +76,19 @@ class TestGroups:
         events.write_text("")
 
         with pytest.raises(ValueError, match=r"part\.ndjson is among the files .* land events elsewhere"):
-            night.plan(archive, Night([landed(str(events))], None, {}))
+            night.plan(archive, Night([landed(f"file://{events}")], None, {}))
+
+    def test_two_choices_of_files_have_groups_of_their_own(self, archive, tmp_path):
+        (tmp_path / "archive").mkdir()
+        for name in ("a.ndjson", "b.ndjson"):
+            (tmp_path / "archive" / name).write_text("{}\n")
+        choices = [replace(archive, sources=[f"{archive.root}{name}.ndjson"]) for name in "ab"]
+        results = Night([landed("elsewhere")], None, {})
+
+        plans = [night.plan(each, results) for each in choices]
+
+        found = [night.files_of_plan(archive, plan) for (plan,) in plans]
+        assert found == [[f"{archive.root}a.ndjson"], [f"{archive.root}b.ndjson"]]
 
     def test_so_are_those_that_are_applied_without_a_plan(self):
         with pytest.raises(ValueError, match=r"part\.ndjson is among the files"):
@@ -79,6 +101,25 @@ class TestKeys:
 
         assert Night([one, two], None, {}).key == Night([two, one], None, {}).key
         assert Night([one, two], None, {}).key != Night([one], None, {}).key
+
+
+class TestTombstones:
+    def test_two_nights_at_once_lose_none(self, archive, tmp_path, monkeypatch):
+        first, second = (night_of(tmp_path, job_id, post) for job_id, post in (("1", 10), ("2", 20)))
+        read = Archive.tombstones
+
+        def while_another_night_is_first(archive, job_type):
+            found = read(archive, job_type)
+            monkeypatch.undo()
+            night.prepare(archive, first)
+            return found
+
+        for _ in range(2):
+            monkeypatch.setattr(Archive, "tombstones", while_another_night_is_first)
+            night.prepare(archive, second)
+
+            ids = {int(number) for some in archive.tombstones("tweets").values() for number in some}
+            assert ids == {10, 20}
 
 
 class TestEvidence:

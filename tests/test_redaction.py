@@ -18,7 +18,8 @@ from airflow_provider_xcompliance.archive.formats import Columns
 from airflow_provider_xcompliance.archive.records import Decision
 from airflow_provider_xcompliance.catalogue import Archive
 from airflow_provider_xcompliance.redaction import Redaction, Report
-from airflow_provider_xcompliance.storage import ChangedError, MissingError, StorageError
+from airflow_provider_xcompliance.retries import is_final
+from airflow_provider_xcompliance.storage import AddressError, ChangedError, MissingError, StorageError
 
 BASE = 1_500_000_000_000_000_000
 DELETED, EDITED, SCRUBBED = "delete/deleted", "rehydrate/tweet_edited", "scrub_geo/geo_scrubbed"
@@ -44,14 +45,13 @@ class World:
 
     root: Path
     options: dict = field(default_factory=dict)
+    kept: str = "_xcompliance"
 
     @property
     def archive(self) -> Archive:
         place = f"{self.root}/"
-        state = f"{place}_xcompliance"
-        return Archive(
-            sources=[place], client=None, root=place, state=state, state_client=None, **self.options
-        )
+        told = {"sources": [place]} | self.options
+        return Archive(client=None, root=place, state=f"{place}{self.kept}", state_client=None, **told)
 
     def write(self, name: str, *lines: str) -> Path:
         path = self.root / name
@@ -66,7 +66,7 @@ class World:
         return Redaction(archive=archive, events=events, key=key, **options).apply(files)
 
     def state(self, pattern: str) -> list[Path]:
-        return sorted((self.root / "_xcompliance").glob(pattern))
+        return sorted((self.root / self.kept).glob(pattern))
 
 
 @pytest.fixture
@@ -187,6 +187,39 @@ class TestQuarantine:
 
         (aside,) = world.state("quarantine/*/a.ndjson")
         assert (numbers_in(path), numbers_in(aside)) == ([1, 2], [1])
+
+    def test_posts_wait_once_however_often_another_writer_is_first(self, world, monkeypatch):
+        path = world.write("a.ndjson", line_of(1), line_of(2))
+        replace = storage.replace
+
+        def after_an_append(*arguments):
+            if numbers_in(path) == [1, 2]:
+                with path.open("a") as file:
+                    file.write(f"{line_of(3)}\n")
+            return replace(*arguments)
+
+        monkeypatch.setattr(redaction.storage, "replace", after_an_append)
+        world.apply(event_set({1: EDITED}))
+
+        (aside,) = world.state("quarantine/*/a.ndjson")
+        assert (numbers_in(path), numbers_in(aside)) == ([2, 3], [1])
+
+    def test_what_another_choice_of_files_left_there_is_left_to_it(self, world, caplog):
+        table = {"sources": [f"{world.root}/*.csv"], "columns": {"*": Columns("id")}}
+        posts = {"sources": [f"{world.root}/*.ndjson"]}
+        world.options = table
+        world.write("a.csv", "id,text", f"{BASE + 1},x", f"{BASE + 2},y")
+        path = world.write("b.ndjson", line_of(1), line_of(2))
+        world.apply(event_set({1: EDITED}))
+
+        world.options = posts
+        world.apply(event_set({1: DELETED}))
+
+        assert numbers_in(path) == [2]
+        assert "a.csv: " in caplog.text
+        assert "it is left out" in caplog.text
+        world.options = table
+        assert world.apply(event_set({1: DELETED}), key="its own night").removed == 1
 
 
 class TestBeside:
@@ -315,6 +348,33 @@ class TestOldVersions:
 
         assert not kept[str(path)]
 
+    @pytest.mark.parametrize("name", ["_xcompliance", "kept"])
+    def test_those_of_the_quarantine_are_seen_to_wherever_it_is(self, world, kept, name, monkeypatch):
+        world.kept = name
+        world.write("a.ndjson", line_of(1), line_of(2))
+        world.apply(event_set({1: EDITED}))
+        (aside,) = world.state("quarantine/*/a.ndjson")
+        with monkeypatch.context() as patch:
+            patch.setattr(redaction.storage, "purge_old_versions", None)
+            with pytest.raises(TypeError):
+                world.apply(event_set({1: DELETED}), key="next night", purge=True)
+
+        report = world.apply(event_set({1: DELETED}), key="next night", purge=True)
+
+        assert not kept[str(aside)]
+        assert report.removed == 1
+
+    def test_those_of_the_quarantine_of_copies_are_seen_to(self, world, kept, tmp_path):
+        world.write("a.ndjson", line_of(1), line_of(2))
+        clean = {"destination": str(tmp_path / "clean")}
+        world.apply(event_set({1: EDITED}), **clean)
+        (aside,) = world.state("quarantine/*/a.ndjson")
+
+        world.apply(event_set({1: DELETED, 2: EDITED}), key="next night", purge=True, **clean)
+
+        assert numbers_in(aside) == [2]
+        assert not kept[str(aside)]
+
     def test_copies_have_them_too(self, world, kept, tmp_path):
         world.write("a.ndjson", line_of(1), line_of(2))
         clean = {"destination": str(tmp_path / "clean")}
@@ -442,12 +502,78 @@ class TestWhatCannotBeDone:
 
         assert numbers_in(other) == [2]
 
+    def test_neither_do_many_that_other_writers_change(self, world, monkeypatch):
+        for number in range(12):
+            world.write(f"a{number:02}.ndjson", line_of(1))
+        other = world.write("b.ndjson", line_of(1), line_of(2))
+        replace = storage.replace
+
+        def refuse(spool, uri, *arguments):
+            if uri != str(other):
+                raise ChangedError(f"{uri}: another process has it open")
+            return replace(spool, uri, *arguments)
+
+        monkeypatch.setattr(redaction.storage, "replace", refuse)
+
+        with pytest.raises(ChangedError, match=r"12 files are left .*a00\.ndjson.*a01.*a02\.ndjson.*; …"):
+            world.apply(event_set({1: DELETED}))
+
+        assert numbers_in(other) == [2]
+
+    def test_a_store_that_fails_all_the_time_is_not_asked_for_each_file(self, world, monkeypatch):
+        for number in range(12):
+            world.write(f"a{number:02}.ndjson", line_of(1))
+
+        def refuse(*_):
+            raise StorageError("the store is down")
+
+        monkeypatch.setattr(Archive, "index", refuse)
+
+        with pytest.raises(StorageError, match=r"^10 files are left"):
+            world.apply(event_set({1: DELETED}))
+
+    def test_another_try_is_made_if_one_of_several_failures_may_pass(self, world, monkeypatch):
+        failures = {"a.ndjson": AddressError("no name"), "b.ndjson": ChangedError("changed")}
+        for name in failures:
+            world.write(name, line_of(1))
+
+        def refuse(_, file, *__):
+            raise failures[file.name]
+
+        monkeypatch.setattr(Archive, "index", refuse)
+
+        with pytest.raises(StorageError, match="no name; changed") as raised:
+            world.apply(event_set({1: DELETED}))
+        assert not is_final(raised.value)
+
+    def test_a_file_whose_content_changed_behind_its_version_is_read_again(self, world):
+        path = world.write("a.ndjson", line_of(1), line_of(2))
+        world.apply(event_set())
+        (index,) = world.state("index/a.ndjson.*.zip")
+        earlier = index.read_bytes()
+        path.write_text(f"{line_of(1)} \n{line_of(2)}\n")
+        world.apply(event_set())
+        (other,) = {*world.state("index/a.ndjson.*.zip")} - {index}
+        other.write_bytes(earlier)
+
+        world.apply(event_set({2: DELETED}))
+
+        assert path.read_text() == f"{line_of(1)} \n"
+
     def test_events_of_users_are_not_left_out_of_a_table_without_authors(self, world):
         world.options = {"columns": {"*": Columns("id")}}
         world.write("a.csv", "id,text", f"{BASE + 1},x")
 
         with pytest.raises(ValueError, match=r"a\.csv: it does not tell who wrote its posts"):
-            world.apply(event_set(users={7: "delete/suspended"}))
+            world.apply(event_set(users={7: "delete/suspended"}), requires_authors=True)
+
+    def test_what_another_choice_of_files_left_about_users_stops_no_run_of_posts(self, world):
+        world.options = {"columns": {"*": Columns("id")}}
+        path = world.write("a.csv", "id,text", f"{BASE + 1},x")
+
+        world.apply(event_set({1: DELETED}, users={7: "delete/suspended"}))
+
+        assert path.read_text() == "id,text\n"
 
     def test_something_else_that_is_missing_is_no_file_that_is_gone(self, world, monkeypatch, tmp_path):
         world.write("a.ndjson", line_of(1))

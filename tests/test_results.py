@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_xcompliance.archive.guards import Result
-from airflow_provider_xcompliance.results import InvalidResultError, Reference, find_results, read_result
+from airflow_provider_xcompliance.results import InvalidResultError, Reference, find_results, read_landed
 from airflow_provider_xcompliance.storage import StorageError
 
 EVENTS = b"""\
@@ -55,7 +55,7 @@ def land(tmp_path: Path) -> Land:
 
 def refusal(reference: Reference) -> str:
     with pytest.raises(InvalidResultError) as caught:
-        read_result(reference)
+        read_landed(reference)
     assert str(caught.value).startswith(f"{reference.uri}: ")
     return str(caught.value)
 
@@ -63,7 +63,7 @@ def refusal(reference: Reference) -> str:
 def test_a_result_is_what_its_file_and_its_manifest_say(land: Land) -> None:
     reference = land()
 
-    assert read_result(reference) == Result(
+    assert read_landed(reference).result == Result(
         name=reference.uri,
         job_id="77",
         job_type="tweets",
@@ -77,7 +77,7 @@ def test_a_result_is_what_its_file_and_its_manifest_say(land: Land) -> None:
 
 
 def test_control_ids_count_nowhere(land: Land) -> None:
-    result = read_result(land(control_ids=["11", "13"]))
+    result = read_landed(land(control_ids=["11", "13"])).result
 
     assert result.submitted == 98
     assert result.kinds == {("delete", "deleted"): 1}
@@ -85,7 +85,7 @@ def test_control_ids_count_nowhere(land: Land) -> None:
 
 
 def test_a_result_that_was_not_compared_says_so(land: Land) -> None:
-    result = read_result(land(submitted=None, repeated=None))
+    result = read_landed(land(submitted=None, repeated=None)).result
 
     assert (result.submitted, result.repeated) == (None, None)
 
@@ -93,7 +93,7 @@ def test_a_result_that_was_not_compared_says_so(land: Land) -> None:
 def test_an_empty_result_is_a_result(land: Land) -> None:
     empty = {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest(), "actions": {}, "errors": {}}
 
-    assert read_result(land(b"", **empty)).events == 0
+    assert read_landed(land(b"", **empty)).result.events == 0
 
 
 class TestRefusals:
@@ -175,7 +175,7 @@ def test_a_store_that_fails_is_no_verdict(land: Land, tmp_path: Path) -> None:
     Path(reference.uri).mkdir()
 
     with pytest.raises(StorageError):
-        read_result(reference)
+        read_landed(reference)
 
 
 def test_a_missing_object_is_told_from_a_failing_store(s3) -> None:
@@ -188,15 +188,15 @@ def test_a_missing_object_is_told_from_a_failing_store(s3) -> None:
     assert "there is a manifest, but no events" in _refusal_on(reference, client)
 
     client.put_object(Bucket=bucket, Key="events.ndjson", Body=EVENTS)
-    assert read_result(reference, client).job_id == "77"
+    assert read_landed(reference, client).result.job_id == "77"
 
     with pytest.raises(StorageError):
-        read_result(replace(reference, uri="s3://no-such-bucket-anywhere/events.ndjson"), client)
+        read_landed(replace(reference, uri="s3://no-such-bucket-anywhere/events.ndjson"), client)
 
 
 def _refusal_on(reference: Reference, client: Any) -> str:
     with pytest.raises(InvalidResultError) as caught:
-        read_result(reference, client)
+        read_landed(reference, client)
     return str(caught.value)
 
 

@@ -8,6 +8,7 @@ import traceback
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
@@ -26,7 +27,7 @@ from airflow_provider_xcompliance.results import InvalidResultError, Reference, 
 from airflow_provider_xcompliance.retries import is_final
 from airflow_provider_xcompliance.tables import (
     ANSI,
-    STATISTICS,
+    DIALECTS,
     DatabaseFailedError,
     Dialect,
     Table,
@@ -38,7 +39,7 @@ from airflow_provider_xcompliance.tables import (
 from tests.servers.postgres import Postgres, postgres_server
 
 POSTS = Table("posts", Columns("id", "author", ("geo", "place")))
-NO_LIMITS = Limits(max_removal_ratio=None)
+NO_LIMITS = Limits(max_removal_ratio=None, max_change_ratio=None)
 
 GONE, SUSPENDED = ("delete", "deleted"), ("delete", "suspended")
 EDITED, SCRUBBED = ("rehydrate", "tweet_edited"), ("scrub_geo", "geo_scrubbed")
@@ -102,7 +103,7 @@ def server() -> Iterator[Postgres]:
 @pytest.fixture
 def postgres(server: Postgres) -> Database:
     address = server.schema()
-    return Database(lambda: psycopg.connect(**address), Dialect(statistics=STATISTICS["postgresql"]))
+    return Database(lambda: psycopg.connect(**address), DIALECTS["postgresql"])
 
 
 @pytest.fixture
@@ -124,6 +125,30 @@ either_driver = pytest.mark.parametrize("database", ["postgres", "postgres_of_ol
 def database(request: pytest.FixtureRequest) -> Database:
     """Run the test with each database and driver."""
     return request.getfixturevalue(request.param)
+
+
+class Error(Exception):
+    """What PEP 249 calls all errors, of a driver that has no SQLSTATE."""
+
+
+class StatelessOperationalError(Error):
+    """Of a driver of MySQL, say, which gives a number and words; or of ODBC, which begins with a state."""
+
+
+class ProgrammingError(Error):
+    pass
+
+
+class StatelessProgrammingError(ProgrammingError):
+    """The same."""
+
+
+class StatefulProgrammingError(ProgrammingError):
+    """Of a driver of Snowflake, or MySQL's own."""
+
+    def __init__(self, message: str, sqlstate: str) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
 
 
 class TestRules:
@@ -632,27 +657,82 @@ class TestQuarantine:
                     dialect=sqlite.dialect,
                 )
 
-    def test_what_a_driver_says_in_words_alone_is_taken_as_missing(self, sqlite, caplog):
-        sqlite.make_posts((1, 10), (2, 20))
-
-        class OdbcError(Exception):
-            pass
+    @staticmethod
+    def redact_despite(error: Exception, database: Database) -> None:
+        """Redact while the quarantine's driver answers with an error."""
 
         def refuse(_: Any, statement: str) -> None:
             if statement.startswith("SELECT * FROM posts_quarantine"):
-                raise OdbcError("Tabelle nicht gefunden")
+                raise error
 
-        with closing(sqlite.connect()) as connection, caplog.at_level("INFO"):
+        with closing(database.connect()) as connection:
             redact_table(
                 Spied(connection, refuse),
                 POSTS,
                 [events("tweets", GONE, 1)],
                 limits=NO_LIMITS,
-                dialect=sqlite.dialect,
+                dialect=database.dialect,
             )
 
+    @pytest.mark.parametrize(
+        "error",
+        [
+            StatelessProgrammingError(1146, "Table 'db.posts_quarantine' doesn't exist"),
+            StatelessProgrammingError("42S02", "[42S02] [vendor] no such table"),
+            StatefulProgrammingError("002003 (42S02): it does not exist or not authorized", "42S02"),
+            StatefulProgrammingError("002003 (02000): it does not exist or not authorized", "02000"),
+            StatefulProgrammingError("1146 (42S02): Table 'db.posts_quarantine' doesn't exist", "42S02"),
+        ],
+    )
+    def test_it_is_missing_where_a_driver_says_so(self, sqlite, caplog, error):
+        sqlite.make_posts((1, 10), (2, 20))
+
+        with caplog.at_level("INFO"):
+            self.redact_despite(error, sqlite)
+
         assert len(sqlite.posts()) == 1
-        assert "posts_quarantine: taken as missing: OdbcError" in caplog.messages
+        assert "posts_quarantine: taken as missing" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("error", "kind"),
+        [
+            (StatelessOperationalError(1142, "SELECT command denied to user"), DatabaseFailedError),
+            (StatelessOperationalError(1205, "Lock wait timeout exceeded"), DatabaseFailedError),
+            (StatelessOperationalError("HYT00", "[HYT00] Timeout expired (0)"), DatabaseFailedError),
+            (StatelessOperationalError(), DatabaseFailedError),
+            (StatelessOperationalError("disk I/O error 1146"), DatabaseFailedError),
+            (StatelessProgrammingError("Tabelle nicht gefunden"), TableError),
+            (StatelessProgrammingError("11465"), TableError),
+            (StatefulProgrammingError("003001 (42501): Insufficient privileges", "42501"), TableError),
+        ],
+    )
+    def test_it_is_not_taken_as_missing_where_a_driver_says_something_else(self, sqlite, error, kind):
+        sqlite.make_posts((1, 10), (2, 20))
+
+        with pytest.raises(kind, match=r"at SELECT \* FROM posts_quarantine"):
+            self.redact_despite(error, sqlite)
+
+        assert len(sqlite.posts()) == 2
+
+    def test_where_it_is_not_certain_whether_it_is_missing_the_remedy_is_told(self, sqlite):
+        sqlite.make_posts((1, 10))
+
+        with pytest.raises(TableError) as caught:
+            self.redact_despite(StatelessProgrammingError("Tabelle nicht gefunden"), sqlite)
+
+        assert str(caught.value) == (
+            "posts: whether there is a table posts_quarantine is not certain; if not, make it: "
+            "StatelessProgrammingError, at SELECT * FROM posts_quarantine WHERE 1 = 0; nothing was written"
+        )
+
+    def test_what_sqlite_calls_an_error_of_another_kind_is_not_taken_as_missing(self, sqlite):
+        sqlite.make_posts((1, 10), (2, 20))
+        sqlite.run("CREATE VIEW posts_quarantine AS SELECT posts.id, no_such_column FROM posts")
+
+        with pytest.raises(DatabaseFailedError, match="SQLITE_ERROR"):
+            sqlite.redact(events("tweets", GONE, 1))
+
+        assert len(sqlite.posts()) == 2
 
     def test_no_table_is_its_own(self, database):
         database.make_posts((1, 10))
@@ -687,19 +767,43 @@ class TestGuard:
             (Limits(), "3 rows to remove of 20 are 15.0000%, more than max_removal_ratio=0.05"),
             (Limits(max_removal_ratio=0.149), "more than max_removal_ratio=0.149"),
             (Limits(max_removal_ratio=None, max_removals=2), "3 rows to remove are more than max_removals=2"),
+            (
+                Limits(max_removal_ratio=None, max_change_ratio=0.09),
+                "2 rows to move or scrub of 20 are 10.0000%, more than max_change_ratio=0.09",
+            ),
         ],
     )
     def test_nothing_is_written_if_too_much_would_go(self, database, limits, objection):
-        database.make_posts(*((number, number) for number in range(20)))
+        database.make_posts(*((number, number, "a", "geo") for number in range(20)))
 
         with pytest.raises(TableError, match="No go, nothing was written: posts: ") as caught:
-            database.redact(events("tweets", GONE, 1, 2, 3), events("tweets", EDITED, 4), limits=limits)
+            database.redact(
+                events("tweets", GONE, 1, 2, 3),
+                events("tweets", EDITED, 4),
+                events("tweets", SCRUBBED, 5),
+                limits=limits,
+            )
 
         assert objection in str(caught.value)
         assert len(database.posts()) == 20
 
+    @pytest.mark.parametrize("kind", [EDITED, SCRUBBED])
+    def test_a_table_in_which_much_would_change_is_left(self, database, kind):
+        database.make_posts(*((number, number, "a", "geo") for number in range(20)))
+        before = database.posts()
+
+        with pytest.raises(TableError, match=r"20 rows to move or scrub of 20 are 100\.0000%"):
+            database.redact(events("tweets", kind, *range(20)), limits=Limits(max_removals=0))
+
+        assert database.posts() == before
+
     @pytest.mark.parametrize(
-        "limits", [Limits(max_removal_ratio=0.15), Limits(max_removal_ratio=1, max_removals=3)]
+        "limits",
+        [
+            Limits(max_removal_ratio=0.15),
+            Limits(max_removal_ratio=1, max_removals=3),
+            Limits(max_removal_ratio=None),
+        ],
     )
     def test_the_limit_itself_is_a_go(self, database, limits):
         database.make_posts(*((number, number) for number in range(20)))
@@ -718,7 +822,10 @@ class TestGuard:
 
     @pytest.mark.parametrize(
         ("source", "limits"),
-        [(events("tweets", GONE, 1), NO_LIMITS), (events("tweets", SCRUBBED, 1), Limits())],
+        [
+            (events("tweets", GONE, 1), NO_LIMITS),
+            (events("tweets", SCRUBBED, 1), Limits(max_change_ratio=None)),
+        ],
     )
     def test_rows_are_not_counted_where_nobody_asks(self, database, source, limits):
         database.make_posts((1, 10, "a", "geo"))
@@ -798,6 +905,7 @@ class TestTransaction:
             "SELECT weight",
             "DELETE FROM posts",
             "CREATE TABLE posts_quarantine",
+            "WITH",
             "INSERT INTO posts_quarantine",
             "UPDATE posts",
             "DROP TABLE",
@@ -815,7 +923,11 @@ class TestTransaction:
                 signal.pause()
 
         def run() -> None:
-            redact_table(Spied(postgres.connect(), pause), POSTS, self.SOURCES, limits=NO_LIMITS)
+            # Others than PostgreSQL move rows by two statements.
+            dialect = ANSI if instant.startswith("INSERT") else postgres.dialect
+            redact_table(
+                Spied(postgres.connect(), pause), POSTS, self.SOURCES, limits=NO_LIMITS, dialect=dialect
+            )
 
         process = multiprocessing.get_context("fork").Process(target=run)
         process.start()
@@ -876,6 +988,119 @@ class TestTransaction:
             )
 
         assert len(postgres.posts()) == 5
+
+    @staticmethod
+    def rewrite(database: Database, instant: str) -> Callable[[Any, str], None]:
+        """Return a function that rewrites all posts just before a statement; it waits for nobody."""
+        statements = ["SET lock_timeout = '50ms'", "UPDATE posts SET text = 'fetched again'"]
+
+        def interfere(_: Any, executed: str) -> None:
+            if executed.startswith(instant) and statements:
+                database.run(*statements)
+                statements.clear()
+
+        return interfere
+
+    @either_driver
+    @pytest.mark.parametrize("instant", ["SELECT weight", "CREATE TABLE", "WITH"])
+    def test_a_row_that_others_rewrite_before_it_moves_moves_as_they_left_it(self, database, instant):
+        database.make_posts((2, 20, "old text"))
+
+        with closing(database.connect()) as connection:
+            report = redact_table(
+                Spied(connection, self.rewrite(database, instant)),
+                POSTS,
+                self.SOURCES,
+                limits=NO_LIMITS,
+                dialect=DIALECTS["postgresql"],
+            )
+
+        assert report["quarantined"] == 1
+        assert [row[2] for row in database.posts("posts_quarantine")] == ["fetched again"]
+        assert database.posts() == []
+
+    @pytest.mark.parametrize("instant", ["DELETE FROM posts", "DROP TABLE", "COMMIT"])
+    def test_a_row_that_has_moved_cannot_be_rewritten_any_more(self, postgres, instant):
+        postgres.make_posts((2, 20, "old text"))
+        rewrite, refused = self.rewrite(postgres, instant), []
+
+        def interfere(connection: Any, executed: str) -> None:
+            try:
+                rewrite(connection, executed)
+            except psycopg.errors.LockNotAvailable as error:
+                refused.append(error)
+
+        with closing(postgres.connect()) as connection:
+            redact_table(
+                Spied(connection, interfere), POSTS, self.SOURCES, limits=NO_LIMITS, dialect=postgres.dialect
+            )
+
+        assert refused
+        assert [row[2] for row in postgres.posts("posts_quarantine")] == ["old text"]
+
+    def test_a_row_that_others_rewrite_meanwhile_is_waited_for_and_moves_as_they_leave_it(self, postgres):
+        postgres.make_posts((2, 20, "old text"))
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+
+        with closing(postgres.connect()) as other, closing(postgres.connect()) as connection:
+            other.execute("UPDATE posts SET text = 'fetched again'")
+
+            def commit_when_awaited() -> None:
+                looks = (other.execute(waiting).fetchone() for _ in range(20_000))
+                assert any(waiters for (waiters,) in looks)
+                other.commit()
+
+            with ThreadPoolExecutor() as pool:
+                ended = pool.submit(commit_when_awaited)
+                report = redact_table(
+                    connection, POSTS, self.SOURCES, limits=NO_LIMITS, dialect=postgres.dialect
+                )
+                ended.result()
+
+        assert report["quarantined"] == 1
+        assert [row[2] for row in postgres.posts("posts_quarantine")] == ["fetched again"]
+
+    @pytest.mark.parametrize("instant", ["WITH", "DELETE FROM posts"])
+    def test_a_row_that_others_add_while_it_moves_is_never_lost(self, postgres, instant):
+        postgres.make_posts((2, 20, "old text"))
+
+        def interfere(_: Any, executed: str) -> None:
+            if executed.startswith(instant):
+                postgres.run("INSERT INTO posts VALUES (2, 20, 'fetched again')")
+
+        with (
+            closing(postgres.connect()) as connection,
+            pytest.raises(TableChangedError, match="1 rows were to be quarantined, but it became 2"),
+        ):
+            redact_table(
+                Spied(connection, interfere),
+                POSTS,
+                [events("tweets", EDITED, 2)],
+                limits=NO_LIMITS,
+                dialect=postgres.dialect,
+            )
+
+        assert [row[2] for row in postgres.posts()] == ["fetched again", "old text"]
+
+    def test_in_sqlite_nobody_else_writes_while_a_row_moves(self, sqlite):
+        sqlite.make_posts((2, 20, "old text"))
+        refused = []
+
+        def interfere(_: Any, executed: str) -> None:
+            if executed.startswith("DELETE FROM posts"):
+                with closing(sqlite.connect()) as other:
+                    other.execute("PRAGMA busy_timeout = 0")
+                    with pytest.raises(sqlite3.OperationalError, match="locked") as caught:
+                        other.execute("UPDATE posts SET text = 'fetched again'")
+                    refused.append(caught)
+
+        with closing(sqlite.connect()) as connection:
+            redact_table(
+                Spied(connection, interfere), POSTS, self.SOURCES, limits=NO_LIMITS, dialect=sqlite.dialect
+            )
+
+        assert refused
+        assert [row[2] for row in sqlite.posts("posts_quarantine")] == ["old text"]
 
     def test_a_quarantine_that_others_make_at_the_same_time_is_used_by_the_next_try(self, postgres):
         postgres.make_posts(*self.ROWS)
@@ -1010,7 +1235,12 @@ class TestTransaction:
             with closing(database.connect()) as connection:
                 for name, value in options.items():
                     setattr(connection, name, value)
-                report = redact_table(connection, POSTS, self.SOURCES, limits=Limits(max_removal_ratio=0.5))
+                report = redact_table(
+                    connection,
+                    POSTS,
+                    self.SOURCES,
+                    limits=Limits(max_removal_ratio=0.5, max_change_ratio=0.5),
+                )
 
             assert (report["records"], report["removed"]) == (4, 1)
 
@@ -1062,7 +1292,7 @@ class TestScale:
         plans = {}
 
         def explain(connection: Any, statement: str) -> None:
-            if statement.startswith(("SELECT weight", "DELETE FROM posts", "UPDATE", "INSERT INTO posts_")):
+            if statement.startswith(("SELECT weight", "DELETE FROM posts", "UPDATE", "WITH")):
                 with connection.cursor() as cursor:
                     cursor.execute(f"EXPLAIN {statement}")
                     plans[statement] = "\n".join(line for (line,) in cursor)

@@ -16,6 +16,7 @@ from airflow_provider_xcompliance.archive.extras import require
 from airflow_provider_xcompliance.archive.formats import Format
 from airflow_provider_xcompliance.archive.ids import MAX_SHOWN, is_id
 from airflow_provider_xcompliance.archive.index import BadIndexError, Facts, IndexWriter
+from airflow_provider_xcompliance.archive.lines import BOM
 from airflow_provider_xcompliance.archive.records import Counts, Decisions
 from airflow_provider_xcompliance.archive.rows import Fate, Fates, Rows, add_rows, fates
 from airflow_provider_xcompliance.archive.text import Buffer, ids_at
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 else:
     np = require("numpy", "archive", "reading archives")
 
-_BOM = b"\xef\xbb\xbf"
 _DELIMITERS = {"csv": b",", "tsv": b"\t"}
 _QUOTE, _LF, _CR = b'"\n\r'
 
@@ -160,13 +160,17 @@ class _Table:
         self._field = re.compile(_FIELD % (self._delimiter, self._delimiter))
         self._name = name
         # A source may give less at a time than stands before the names.
-        while buffer.more() and len(buffer.data) < len(_BOM):
+        while buffer.more() and len(buffer.data) < len(BOM):
             pass
-        row = self._next_row(buffer, len(_BOM) if buffer.data.startswith(_BOM) else 0)
+        row = self._next_row(buffer, len(BOM) if buffer.data.startswith(BOM) else 0)
         #: The bytes of the row of names, and of what stands before it.
         self.header = buffer.data[: row.end]
         self._names = [_value(buffer.data, field).decode("utf-8", "replace") for field in row.fields]
         buffer.at = row.end
+        if self.header in (b"", BOM):
+            # A file of nothing has no names; nor has it rows, so that any will do.
+            columns = fmt.columns
+            self._names = [*dict.fromkeys(filter(None, (columns.id, columns.author, *columns.geo)))]
         self._id = self._number(fmt.columns.id)
         self._author = None if fmt.columns.author is None else self._number(fmt.columns.author)
         self._geo = sorted(map(self._number, fmt.columns.geo))

@@ -30,6 +30,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     :param max_removal_ratio: removals ÷ submitted ids, of each job type; None: no limit
     :param max_removals: over all results; None: no limit
+    :param max_change_ratio: scrubs and fetches ÷ submitted ids, of each job type; None: no limit
     :param max_error_ratio: ids that X could not read ÷ submitted ids, of each job type; None: no limit
     :param min_events: over all results. Unless it is 0, a million ids or more of a type, or of one result,
         without any event are a no go
@@ -41,6 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     max_removal_ratio: Share | None = 0.05
     max_removals: Count | None = None
+    max_change_ratio: Share | None = 0.05
     max_error_ratio: Share | None = 0.05
     min_events: Count | None = None
     control_ids: dict[JobType, frozenset[str]] = {}
@@ -133,6 +135,16 @@ class Totals:
         return self.removals / max(self.submitted, 1)
 
     @property
+    def changes(self) -> int:
+        """What stays and is not what it was, or waits in the quarantine: scrubs and fetches."""
+        return self.scrubs + self.fetches
+
+    @property
+    def change_ratio(self) -> float:
+        """Changes ÷ submitted."""
+        return self.changes / max(self.submitted, 1)
+
+    @property
     def error_ratio(self) -> float:
         """Errors ÷ submitted."""
         return self.errors / max(self.submitted, 1)
@@ -140,7 +152,7 @@ class Totals:
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers by their names."""
         numbers: dict[str, Any] = msgspec.to_builtins(self)
-        return numbers | {"removal_ratio": self.removal_ratio}
+        return numbers | {"removal_ratio": self.removal_ratio, "change_ratio": self.change_ratio}
 
 
 @dataclass(frozen=True)
@@ -224,6 +236,7 @@ def _object_to_copies(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _object_to_result(result: Result, limits: Limits, policy: Policy) -> Iterator[str]:
+    yield from _object_to_fetches_of_users(result, policy)
     if result.submitted is None:
         yield (
             f"{result.name}: it was not compared with the ids that were submitted; download it again with "
@@ -257,12 +270,27 @@ def _object_to_result(result: Result, limits: Limits, policy: Policy) -> Iterato
         yield f"{result.name}: no event at all for {result.submitted:,} ids{_IF_SILENCE_IS_RIGHT}"
 
 
+def _object_to_fetches_of_users(result: Result, policy: Policy) -> Iterator[str]:
+    again = {"/".join(kind) for kind in result.kinds if effect_of(*kind) is Effect.FETCH_AGAIN}
+    if result.job_type == "users" and (unforeseen := sorted(again - policy.keys())):
+        yield (
+            f"{result.name}: users are to be fetched again ({_some(unforeseen)}), which X says of posts "
+            "alone; say in policy= what is done about it: remove, scrub or keep"
+        )
+
+
 def _object_to_type(job_type: JobType, totals: Totals, limits: Limits) -> Iterator[str]:
     if limits.max_removal_ratio is not None and totals.removal_ratio > limits.max_removal_ratio:
         yield (
             f"{job_type}: {totals.removals:,} removals of {totals.submitted:,} ids are "
             f"{totals.removal_ratio:.4%}, more than max_removal_ratio={limits.max_removal_ratio}; if that is "
             "right, as it can be on a first run, raise it, or give None"
+        )
+    if limits.max_change_ratio is not None and totals.change_ratio > limits.max_change_ratio:
+        yield (
+            f"{job_type}: {totals.fetches:,} records to fetch again and {totals.scrubs:,} locations to "
+            f"remove, of {totals.submitted:,} ids, are {totals.change_ratio:.4%}, more than "
+            f"max_change_ratio={limits.max_change_ratio}; if that is right, raise it, or give None"
         )
     if limits.max_error_ratio is not None and totals.error_ratio > limits.max_error_ratio:
         yield (

@@ -10,6 +10,7 @@ from airflow_provider_xcompliance.archive.extras import require
 from airflow_provider_xcompliance.archive.formats import Format
 from airflow_provider_xcompliance.archive.ids import MAX_SHOWN, is_id
 from airflow_provider_xcompliance.archive.index import BadIndexError, Entries, Facts, IndexWriter
+from airflow_provider_xcompliance.archive.lines import BOM
 from airflow_provider_xcompliance.archive.records import Counts, Decisions
 from airflow_provider_xcompliance.archive.text import Buffer, ids_at
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 else:
     np = require("numpy", "archive", "reading archives")
 
-_BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r"
 _LF, _CR = b"\n\r"
 
@@ -118,4 +118,4 @@ def _bare_line(buffer: Buffer, at: int) -> bytes:
     end = _end_of_line(buffer, at)
     line = buffer.data[at : end if end >= 0 else None]
     is_first = buffer.place == at == 0
-    return (line.removeprefix(_BOM) if is_first else line).strip(_BLANKS)
+    return (line.removeprefix(BOM) if is_first else line).strip(_BLANKS)

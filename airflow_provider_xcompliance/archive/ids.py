@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from airflow_provider_xcompliance.archive.lines import MAX_LINE_BYTES, LineTooLongError, line_blocks
+from airflow_provider_xcompliance.archive.lines import BOM, MAX_LINE_BYTES, LineTooLongError, line_blocks
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -26,8 +26,6 @@ _SHOWN_CHARACTERS = 40
 # With fewer large ids than this it may be chance: six in ten genuine posts are multiples of 4096, the first
 # of their millisecond at their machine. So are 20 of 20 in one file of 10,000, which the override is for.
 _MIN_ROUNDED = 20
-
-_BOM = b"\xef\xbb\xbf"
 
 _DIGITS = b"0123456789"
 _FIRST_DIGITS = b"123456789"
@@ -121,9 +119,9 @@ class IdReader:
         self._raise_if_bad()
 
     def _read(self, block: bytes) -> bytes:
-        if not self._line and block.startswith(_BOM):
+        if not self._line and block.startswith(BOM):
             self.cleaned["byte_order_mark"] += 1
-            block = block.removeprefix(_BOM)
+            block = block.removeprefix(BOM)
         clean = block
         ids = lines = count_clean(block)
         if not ids:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 20
 
+#: The byte order mark that a file of text may begin with.
+BOM = b"\xef\xbb\xbf"
+
 #: The longest line that a block may have to wait for; a file with a longer one is something else.
 MAX_LINE_BYTES = 1 << 20
 

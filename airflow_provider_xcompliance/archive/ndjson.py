@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 from airflow_provider_xcompliance.archive.extras import require
 from airflow_provider_xcompliance.archive.ids import MAX_SHOWN
 from airflow_provider_xcompliance.archive.index import BadIndexError, Facts, IndexWriter
-from airflow_provider_xcompliance.archive.lines import LineTooLongError
+from airflow_provider_xcompliance.archive.lines import BOM, LineTooLongError
 from airflow_provider_xcompliance.archive.ndjson_blocks import Block, BlockReader, Found
 from airflow_provider_xcompliance.archive.records import BadRecordError, Counts, Decisions, redact
+from airflow_provider_xcompliance.archive.text import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,13 +28,9 @@ if TYPE_CHECKING:
 else:
     np = require("numpy", "archive", "reading archives")
 
-#: A file with a longer line is something else.
-MAX_LINE_BYTES = 64 << 20
-
 # More is no faster.
 _BLOCK_BYTES = 1 << 20
 
-_BOM = b"\xef\xbb\xbf"
 _LF = ord("\n")
 
 
@@ -155,9 +152,9 @@ def _blocks(source: Source, name: str) -> Iterator[Block]:
             yield _block(base, buffer, end, end)
             buffer[: filled - end] = buffer[end:filled]
             base, filled = base + end, filled - end
-        elif filled >= MAX_LINE_BYTES:
+        elif filled >= MAX_RECORD_BYTES:
             raise LineTooLongError(
-                f"{name}: the line that begins at byte {base:,} is longer than {MAX_LINE_BYTES:,} bytes"
+                f"{name}: the line that begins at byte {base:,} is longer than {MAX_RECORD_BYTES:,} bytes"
             )
         elif filled == len(buffer) - 1:
             buffer = buffer + bytes(filled)
@@ -175,7 +172,7 @@ def _fill(source: Source, buffer: bytearray, filled: int) -> int:
 
 
 def _block(base: int, buffer: bytearray, end: int, size: int) -> Block:
-    start = len(_BOM) if not base and buffer.startswith(_BOM) else 0
+    start = len(BOM) if not base and buffer.startswith(BOM) else 0
     return Block(base, buffer, start, end, size)
 
 
@@ -209,18 +206,14 @@ class _Rewriter:
         record = line.removesuffix(b"\n").removesuffix(b"\r")
         try:
             done = redact(record, self._decisions, self._shape, quarantine=self._quarantine is not None)
-        except BadRecordError as error:
-            self._note_bad(f"{self._name}, byte {at:,}: {error}")
-            return line
+        except BadRecordError:
+            # What holds an id of the index is a record.
+            raise _bad_index(self._name, at) from None
         self.counts.add(done.counts)
         if self._quarantine:
             for gone in done.quarantined:
                 self._quarantine.write(gone + b"\n")
         return b"" if done.line is None else done.line + line[len(record) :]
-
-    def _note_bad(self, text: str) -> None:
-        if len(self.counts.bad_lines) < MAX_SHOWN:
-            self.counts.bad_lines.append(text)
 
 
 def _bad_index(name: str, hit: int) -> BadIndexError:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections import deque
 from contextlib import suppress
+from functools import cache
 from multiprocessing.connection import Connection, Pipe
 from types import TracebackType
 from typing import IO, Self, TypeAlias
@@ -198,15 +199,14 @@ def _processors() -> int:
 
 def _help(pipe: Connection, slots: mmap.mmap) -> None:
     """Read what comes, until whoever sends it is gone."""
-    readers: dict[str | None, BlockReader] = {}
+    reader = cache(BlockReader)
     buffer = bytearray(_SLOT_BYTES)
     copy, content = memoryview(buffer), memoryview(slots)
     pipe.send(True)
     while True:
         slot, start, end, shape = pipe.recv()
         copy[:end] = content[slot : slot + end]
-        reader = readers.setdefault(shape, BlockReader(shape))
-        pipe.send(reader.read(Block(0, buffer, start, end, end)))
+        pipe.send(reader(shape).read(Block(0, buffer, start, end, end)))
 
 
 if __name__ == "__main__":

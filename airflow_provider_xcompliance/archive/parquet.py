@@ -14,11 +14,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -93,12 +94,6 @@ _SPECIAL_ENCODINGS = {
     7: "DELTA_BYTE_ARRAY",
     9: "BYTE_STREAM_SPLIT",
 }
-
-# Ways to store one and the same type, of which a file has taken one.
-_LAYOUTS: tuple[dict[str, Any], ...] = (
-    {},
-    {"store_decimal_as_integer": True},
-)
 
 
 class _Chunk(NamedTuple):
@@ -249,41 +244,54 @@ class _Table:
         some = self._reader().read_row_group(number, names, use_threads=False).take(pa.array(rows))
         return self._ids_of(some.combine_chunks().to_batches()[0], columns)
 
-    def batches(self, number: int, column: int) -> Iterator[Any]:
-        """Decode a column of a row group, some rows at a time; texts out of a dictionary stay with it."""
-        if self._is_dictionary_of_texts(number, column):
-            batches = [*self._decoded(number, column, dictionaries=True)]
-            # Arrow joins values that stand in a dictionary twice, and takes others for those that follow.
-            if {len(values.dictionary) for values in batches} == {self._dictionary_size(number, column)}:
-                yield from batches
-                return
-        yield from self._decoded(number, column)
+    def batches(self, number: int, columns: Collection[int]) -> Iterator[tuple[int, Any]]:
+        """Decode columns of a row group, some rows at a time; texts out of a dictionary stay with it."""
+        sizes = {
+            column: self._dictionary_size(number, column)
+            for column in columns
+            if self._is_dictionary_of_texts(number, column)
+        }
+        texts = [*self._decoded(number, [*sizes], dictionaries=True)]
+        # Arrow joins values that stand in a dictionary twice, and takes others for those that follow.
+        joined = {column for column, values in texts if len(values.dictionary) != sizes[column]}
+        yield from (text for text in texts if text[0] not in joined)
+        yield from self._decoded(
+            number, [column for column in columns if column in joined or column not in sizes]
+        )
 
-    def _decoded(self, number: int, column: int, *, dictionaries: bool = False) -> Iterator[Any]:
+    def _decoded(
+        self, number: int, columns: Sequence[int], *, dictionaries: bool = False
+    ) -> Iterator[tuple[int, Any]]:
+        if not columns:
+            return
         # By number: several may have one name, or a name that is the path into another one.
-        leaves = [*range(self._leaves[column].start, self._leaves[column].stop)]
-        rows = self.groups[number][_GROUP_ROWS]
-        size = sum(chunk[_CHUNK][_UNCOMPRESSED] for chunk in self.chunks(number, column))
-        at_once = rows * _BYTES_AT_ONCE // max(size, _BYTES_AT_ONCE)
+        leaves = [leaf for column in columns for leaf in self._leaves[column]]
+        size = sum(self._size(number, column) for column in columns)
+        at_once = self.groups[number][_GROUP_ROWS] * _BYTES_AT_ONCE // max(size, _BYTES_AT_ONCE)
         reader = self._reader(dictionaries=dictionaries).reader
         for batch in reader.iter_batches(max(at_once, 1), [number], leaves, use_threads=False):
-            yield batch.column(0)
+            yield from zip(columns, batch.columns, strict=True)
 
     def chunks(self, number: int, column: int) -> list[Struct]:
         """What the footer says of a column of a row group: several if it is nested."""
         chunks: list[Struct] = self.groups[number][_CHUNKS]
-        return chunks[self._leaves[column]]
+        leaves = self._leaves[column]
+        return chunks[leaves.start : leaves.stop]
+
+    def _size(self, number: int, column: int) -> int:
+        return sum(chunk[_CHUNK][_UNCOMPRESSED] for chunk in self.chunks(number, column))
 
     def portions(self, number: int) -> Iterator[list[int]]:
-        """Columns of a row group that are worth a thread's while together."""
+        """Columns of a row group that are worth a thread's while together; a large one is so alone."""
         columns: list[int] = []
         size = 0
         for column in range(len(self.schema)):
-            columns.append(column)
-            size += sum(chunk[_CHUNK][_UNCOMPRESSED] for chunk in self.chunks(number, column))
-            if size > _LARGE_BYTES:
+            own = self._size(number, column)
+            if columns and size + own > _LARGE_BYTES:
                 yield columns
                 columns, size = [], 0
+            columns.append(column)
+            size += own
         if columns:
             yield columns
 
@@ -295,21 +303,55 @@ class _Table:
             found.append(_Chunk(chunk, start, self._blocks(start, start + length)))
         return found
 
-    def encoded(self, number: int, column: int, parts: Sequence[Any]) -> list[_Chunk]:
-        """Values of a column, stored as those of a row group are."""
-        like = self.chunks(number, column)
-        if column not in self._layouts:
-            self._layouts[column] = self._layout_of(column)
-        options = _options(self._layouts[column], [chunk[_CHUNK] for chunk in like])
-        content = _written(self.schema.field(column), parts, options)
-        chunks = _parsed(content)[_GROUPS][0][_CHUNKS]
-        found = []
-        for chunk, old in zip(chunks, like, strict=True):
-            start, length = _extent(chunk[_CHUNK])
-            for field in (_STORED, _PATH):
-                chunk[_CHUNK].put(field, old[_CHUNK][field])
-            found.append(_Chunk(chunk, start, [content[start : start + length]]))
+    def encoded(self, number: int, columns: Mapping[int, Sequence[Any]]) -> dict[int, list[_Chunk]]:
+        """Values of columns, stored as those of a row group are; side by side, as each file takes time."""
+        alike = defaultdict[_Way, list[int]](list)
+        for column in columns:
+            alike[self._way(number, column)].append(column)
+        found: dict[int, list[_Chunk]] = {}
+        for way, some in alike.items():
+            found |= self._encoded(number, {column: columns[column] for column in some}, way)
         return found
+
+    def _encoded(
+        self, number: int, columns: Mapping[int, Sequence[Any]], way: _Way
+    ) -> Iterator[tuple[int, list[_Chunk]]]:
+        like = {column: [chunk[_CHUNK] for chunk in self.chunks(number, column)] for column in columns}
+        leaves = {
+            path: chunk
+            for column, chunks in like.items()
+            for path, chunk in zip(self._layout(column).paths, chunks, strict=True)
+        }
+        file = self._written(columns, _options(leaves) | way._asdict())
+        written = iter(file.footer()[_GROUPS][0][_CHUNKS])
+        for column, chunks in like.items():
+            yield (
+                column,
+                [
+                    _restored(chunk, old, file)
+                    for chunk, old in zip(islice(written, len(chunks)), chunks, strict=True)
+                ],
+            )
+
+    def _written(self, columns: Mapping[int, Sequence[Any]], options: dict[str, Any]) -> _Blocks:
+        """A file with these columns, in one row group."""
+        fields, values = [], []
+        for column, parts in columns.items():
+            field = self.schema.field(column)
+            values.append(pa.chunked_array(parts, None if parts else field.type))
+            # By number, as above.
+            fields.append(field.with_name(str(column)).with_type(values[-1].type))
+        table = pa.table(values, schema=pa.schema(fields))
+        file = _Blocks()
+        with pq.ParquetWriter(
+            pa.PythonFile(file, "w"), table.schema, store_schema=False, **options
+        ) as writer:
+            writer.write_table(table, max(len(table), 1))
+        return file
+
+    def _way(self, number: int, column: int) -> _Way:
+        is_v2 = any(_has_pages_v2(chunk[_CHUNK]) for chunk in self.chunks(number, column))
+        return _Way("2.0" if is_v2 else "1.0", self._layout(column).decimals_as_integers)
 
     def _is_dictionary_of_texts(self, number: int, column: int) -> bool:
         if not _is_text(self.schema.field(column).type):
@@ -370,17 +412,21 @@ class _Table:
         except TypeError as error:
             raise ValueError(f"{self.name}: the column {column} {error}") from None
 
+    def _layout(self, column: int) -> _Layout:
+        if column not in self._layouts:
+            self._layouts[column] = self._layout_of(column)
+        return self._layouts[column]
+
     def _layout_of(self, column: int) -> _Layout:
-        field = self.schema.field(column)
-        stored = [self._metadata.schema.column(leaf) for leaf in range(len(self._metadata.schema))]
-        stored = stored[self._leaves[column]]
-        for options in _LAYOUTS:
-            empty = _written(field, [], options)
-            schema = pq.read_metadata(pa.BufferReader(empty)).schema
+        stored = [self._metadata.schema.column(leaf) for leaf in self._leaves[column]]
+        for as_integers in (False, True):
+            empty = self._written({column: []}, {"store_decimal_as_integer": as_integers})
+            schema = pq.read_metadata(pa.BufferReader(empty.content())).schema
             leaves = [schema.column(leaf) for leaf in range(len(schema))]
             if [*map(_storage, leaves)] == [*map(_storage, stored)]:
-                return _Layout(options, [leaf.path for leaf in leaves])
-        raise ValueError(f"{self.name}: the column {field.name} is stored in a way that cannot be written")
+                return _Layout(as_integers, [leaf.path for leaf in leaves])
+        name = self.schema.field(column).name
+        raise ValueError(f"{self.name}: the column {name} is stored in a way that cannot be written")
 
 
 class _View:
@@ -408,16 +454,63 @@ class _View:
         """Leave the file open for the others."""
 
 
+class _Blocks:
+    """A file in memory, as the blocks that were written; one that grows would be copied again and again."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self._starts: list[int] = []
+        self._size = 0
+
+    def write(self, block: bytes) -> int:
+        self._blocks.append(block)
+        self._starts.append(self._size)
+        self._size += len(block)
+        return len(block)
+
+    def tell(self) -> int:
+        return self._size
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        """It can still be read."""
+
+    def between(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield what stands between two places."""
+        first, last = bisect_right(self._starts, start) - 1, bisect_left(self._starts, end)
+        for block, place in zip(self._blocks[first:last], self._starts[first:last], strict=True):
+            yield block[max(start - place, 0) : end - place]
+
+    def content(self) -> bytes:
+        return b"".join(self._blocks)
+
+    def footer(self) -> Struct:
+        end = self._size - _TAIL
+        length = int.from_bytes(b"".join(self.between(end, self._size - len(MAGIC))), "little")
+        return parse(b"".join(self.between(end - length, end)))
+
+
 class _Layout(NamedTuple):
     """
     How a column is stored.
 
-    :param options: that make it so
+    :param decimals_as_integers: one of two ways to store one and the same type
     :param paths: of its leaves, as the writer calls them
     """
 
-    options: dict[str, Any]
+    decimals_as_integers: bool
     paths: list[str]
+
+
+class _Way(NamedTuple):
+    """How all columns of a file are written, by the names of the writer's options."""
+
+    data_page_version: str
+    store_decimal_as_integer: bool
 
 
 class _Plan:
@@ -483,7 +576,7 @@ class _Plan:
             raise ValueError(
                 f"{self._table.name}: the column {field.name} takes no null, so it cannot be emptied"
             )
-        return np.concatenate([values.is_valid() for values in self._table.batches(number, column)])
+        return np.concatenate([values.is_valid() for _, values in self._table.batches(number, [column])])
 
 
 def _flags(length: int, rows: Any) -> _Flags:
@@ -492,33 +585,58 @@ def _flags(length: int, rows: Any) -> _Flags:
     return flags
 
 
-def _parts(table: _Table, number: int, edits: _Edits, columns: Iterable[int]) -> list[_Part]:
-    return [_part(table, number, edits, column) for column in columns]
+def _parts(table: _Table, number: int, edits: _Edits, columns: Sequence[int]) -> list[_Part]:
+    """What becomes of columns of a row group."""
+    sieves = {
+        column: _Sieve(edits, column, table.schema.field(column).type)
+        for column in columns
+        if edits.concern(column)
+    }
+    for column, values in table.batches(number, sieves):
+        sieves[column].add(values)
+    staying = {column: sieve.staying() for column, sieve in sieves.items() if sieve.has_rows}
+    chunks = table.encoded(number, staying)
+    return [
+        _Part(chunks.get(column, []), sieves[column].quarantined)
+        if column in sieves
+        else _Part(table.copied(number, column))
+        for column in columns
+    ]
 
 
-def _part(table: _Table, number: int, edits: _Edits, column: int) -> _Part:
-    """What becomes of a column of a row group."""
-    if not edits.concern(column):
-        return _Part(table.copied(number, column))
-    scrubbed = edits.scrubbed.get(column)
-    staying: list[Any] = []
-    quarantined: list[Any] = []
-    first = 0
-    for values in table.batches(number, column):
-        rows = len(values)
-        if scrubbed is not None:
-            values = _emptied(values, scrubbed[first : first + rows])
-        if edits.quarantined is not None:
-            some = values.filter(edits.quarantined.slice(first, rows))
-            quarantined.append(some.cast(table.schema.field(column).type))
-        if edits.staying is not None:
-            values = values.filter(edits.staying.slice(first, rows))
-        staying.append(values)
-        first += rows
-    if staying and pa.types.is_dictionary(staying[0].type):
-        staying = [_compacted(staying)]
-    chunks = table.encoded(number, column, staying) if any(map(len, staying)) else []
-    return _Part(chunks, quarantined)
+class _Sieve:
+    """Parts the values of a column of a row group."""
+
+    def __init__(self, edits: _Edits, column: int, kind: Any) -> None:
+        self._edits = edits
+        self._scrubbed = edits.scrubbed.get(column)
+        self._kind = kind
+        self._seen = 0
+        self._staying: list[Any] = []
+        self.quarantined: list[Any] = []
+
+    def add(self, values: Any) -> None:
+        """Take those that follow."""
+        first, rows = self._seen, len(values)
+        if self._scrubbed is not None:
+            values = _emptied(values, self._scrubbed[first : first + rows])
+        if self._edits.quarantined is not None:
+            some = values.filter(self._edits.quarantined.slice(first, rows))
+            self.quarantined.append(some.cast(self._kind))
+        if self._edits.staying is not None:
+            values = values.filter(self._edits.staying.slice(first, rows))
+        self._staying.append(values)
+        self._seen += rows
+
+    @property
+    def has_rows(self) -> bool:
+        return any(map(len, self._staying))
+
+    def staying(self) -> list[Any]:
+        """Return those that stay."""
+        if pa.types.is_dictionary(self._staying[0].type):
+            return [_compacted(self._staying)]
+        return self._staying
 
 
 def _compacted(parts: Sequence[Any]) -> Any:
@@ -651,8 +769,8 @@ class _Quarantine:
             self._out = _Output(self._table, self._sink)
         if self._out is not None:
             columns = [[*chain.from_iterable(parts)] for parts in zip(*self._waiting, strict=True)]
-            chunks = (_Part(self._table.encoded(number, *column)) for column in enumerate(columns))
-            self._out.add(number, self._rows, chunks)
+            chunks = self._table.encoded(number, dict(enumerate(columns)))
+            self._out.add(number, self._rows, (_Part(chunks[column]) for column in range(len(columns))))
         self._waiting, self._rows = [], 0
 
 
@@ -666,9 +784,9 @@ def _columns_of(fmt: Format, table: _Table) -> Columns:
     return columns
 
 
-def _leaves(elements: Sequence[Struct]) -> list[slice]:
+def _leaves(elements: Sequence[Struct]) -> list[range]:
     """Of each column of a schema, the chunks that it has in a row group: one, or several if it is nested."""
-    found: list[slice] = []
+    found: list[range] = []
     leaf = 0
     position = 1
     while position < len(elements):
@@ -678,7 +796,7 @@ def _leaves(elements: Sequence[Struct]) -> list[slice]:
             leaf += not children
             open_nodes += children - 1
             position += 1
-        found.append(slice(start, leaf))
+        found.append(range(start, leaf))
     return found
 
 
@@ -719,27 +837,31 @@ def _moved(chunk: Struct, by: int) -> Struct:
     return chunk
 
 
-def _options(layout: _Layout, like: list[Struct]) -> dict[str, Any]:
-    """How to write a column like what is stored."""
-    leaves = [*zip(layout.paths, like, strict=True)]
-    options = layout.options | {
-        "compression": {path: _CODECS[chunk[_CODEC]] for path, chunk in leaves},
-        "use_dictionary": [path for path, chunk in leaves if _pays_dictionary(chunk)],
+def _restored(chunk: Struct, old: Struct, file: _Blocks) -> _Chunk:
+    """A chunk that was written like an old one, with what that one's footer says of the schema."""
+    for field in (_STORED, _PATH):
+        chunk[_CHUNK].put(field, old[field])
+    start, length = _extent(chunk[_CHUNK])
+    return _Chunk(chunk, start, file.between(start, start + length))
+
+
+def _options(leaves: Mapping[str, Struct]) -> dict[str, Any]:
+    """How to write columns like what is stored, by the paths of their leaves."""
+    dictionaries = [path for path, chunk in leaves.items() if _pays_dictionary(chunk)]
+    return {
+        "compression": {path: _CODECS[chunk[_CODEC]] for path, chunk in leaves.items()},
+        "use_dictionary": dictionaries,
         # The order of bytes is not that of timestamps.
         "write_statistics": [
-            path for path, chunk in leaves if _STATISTICS in chunk and chunk[_STORED] != _INT96
+            path for path, chunk in leaves.items() if _STATISTICS in chunk and chunk[_STORED] != _INT96
         ],
-        "data_page_version": "2.0" if any(map(_has_pages_v2, like)) else "1.0",
+        "column_encoding": {
+            path: _SPECIAL_ENCODINGS[encoding]
+            for path, chunk in leaves.items()
+            for encoding in chunk[_ENCODINGS]
+            if encoding in _SPECIAL_ENCODINGS and path not in dictionaries
+        },
     }
-    encodings = {
-        path: _SPECIAL_ENCODINGS[encoding]
-        for path, chunk in leaves
-        for encoding in chunk[_ENCODINGS]
-        if encoding in _SPECIAL_ENCODINGS
-    }
-    if encodings and not options["use_dictionary"]:
-        options |= {"use_dictionary": False, "column_encoding": encodings}
-    return options
 
 
 def _pays_dictionary(chunk: Struct) -> bool:
@@ -760,21 +882,6 @@ def _data_pages(chunk: Struct) -> Iterator[Struct]:
     for page in chunk.get(_PAGES, []):
         if page[_PAGE_KIND] in (_DATA_PAGE, _DATA_PAGE_V2):
             yield page
-
-
-def _written(field: Any, parts: Sequence[Any], options: dict[str, Any]) -> Any:
-    """A file with this column alone, in one row group."""
-    values = pa.chunked_array(parts, None if parts else field.type)
-    schema = pa.schema([field.with_type(values.type)])
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, schema, store_schema=False, **options) as writer:
-        writer.write_table(pa.table([values], schema), max(len(values), 1))
-    return sink.getvalue()
-
-
-def _parsed(content: Any) -> Struct:
-    length = int.from_bytes(content[-_TAIL:-4].to_pybytes(), "little")
-    return parse(content[-_TAIL - length : -_TAIL].to_pybytes())
 
 
 def _numbers(values: Any) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from airflow_provider_xcompliance.archive.cuts import JsonPath, values, without
 from airflow_provider_xcompliance.archive.events import Effect
-from airflow_provider_xcompliance.archive.ids import MAX_ID, MAX_SHOWN, is_id
+from airflow_provider_xcompliance.archive.ids import MAX_ID, is_id
 
 # Members of a post that hold users, those of them that hold its author, and members that hold posts.
 _USERS = ("user", "author", "in_reply_to_user")
@@ -52,9 +52,9 @@ NOTICES = frozenset(
 # What may come along with it.
 _OF_NOTICES = {"timestamp_ms"}
 
-# What answers of version 2 have, and what one that found nothing has not.
+# What answers of version 2 have, and what may come along with it where nothing was found.
 _OF_ANSWERS = {"errors", "meta"}
-_OF_CONTENT = {"data", "includes", "id", "id_str"} | _OF_USERS | _OF_POSTS
+_OF_EMPTY_ANSWERS = _OF_ANSWERS | {"title", "detail", "type", "status", "__twarc"}
 
 _TOO_DEEP = "nested too deeply"
 
@@ -111,7 +111,6 @@ class Counts:
     :param scrubbed: records that lost a location and stayed
     :param stripped: records that lost an embedded object and stayed
     :param kinds: ``action/reason`` of the event that decided → how often something went because of it
-    :param bad_lines: the first lines that are no records, each as ``file:line: what``
     """
 
     removed: int = 0
@@ -119,7 +118,6 @@ class Counts:
     scrubbed: int = 0
     stripped: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    bad_lines: list[str] = field(default_factory=list)
 
     def add(self, other: Counts) -> None:
         """Add what was done to other records."""
@@ -128,18 +126,6 @@ class Counts:
         self.scrubbed += other.scrubbed
         self.stripped += other.stripped
         self.kinds.update(other.kinds)
-        self.bad_lines = (self.bad_lines + other.bad_lines)[:MAX_SHOWN]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all of it, as reports show it."""
-        return {
-            "removed": self.removed,
-            "quarantined": self.quarantined,
-            "scrubbed": self.scrubbed,
-            "stripped": self.stripped,
-            "kinds": dict(sorted(self.kinds.items())),
-            "bad_lines": self.bad_lines,
-        }
 
 
 class Held(NamedTuple):
@@ -332,7 +318,7 @@ def _is_notice(value: dict[str, Any]) -> bool:
 
 
 def _is_empty_answer(value: dict[str, Any]) -> bool:
-    return bool(value.keys() & _OF_ANSWERS) and not value.keys() & _OF_CONTENT
+    return bool(value.keys() & _OF_ANSWERS) and value.keys() <= _OF_EMPTY_ANSWERS
 
 
 def _is_page(value: dict[str, Any]) -> bool:

@@ -178,8 +178,9 @@ class _Look(NamedTuple):
     mentions: Callable[[_Found, list[Any], Sequence[int], int], None] = _nothing
 
 
-# Numbers, as text or not; one with a point or an exponent is a float, and no id. 0 is hardly ever one.
-_Id = Annotated[int, Meta(ge=1)] | float
+# Numbers, as text or not; one with a point or an exponent is a float, and no id. 0 is hardly ever one, and is
+# no member that lacks either.
+_Id = Annotated[int, Meta(ge=1)] | Annotated[float, Meta(gt=0)]
 # What fails whatever text there is: the member must not be there.
 _Absent = Annotated[str, Meta(min_length=1, max_length=0)]
 _NoContainer = str | int | float | bool | None

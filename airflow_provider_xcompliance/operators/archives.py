@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from airflow.providers.common.compat.sdk import (
@@ -14,9 +13,11 @@ from airflow.providers.common.compat.sdk import (
     Stats,
 )
 
+from airflow_provider_xcompliance import storage
 from airflow_provider_xcompliance.archive.events import parse_policy
 from airflow_provider_xcompliance.archive.formats import Columns
 from airflow_provider_xcompliance.archive.guards import JOB_TYPES, JobType, Limits, Result, judge, plan_of
+from airflow_provider_xcompliance.arguments import arguments_of
 from airflow_provider_xcompliance.failures import failing_at_once
 from airflow_provider_xcompliance.hooks.object_storage import get_storage_client
 from airflow_provider_xcompliance.operators.tables import RedactTableOperator
@@ -26,7 +27,6 @@ from airflow_provider_xcompliance.results import (
     Reference,
     find_results,
     read_landed,
-    read_result,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ _PLACE = ("source", "source_conn_id", "state", "state_conn_id", "shapes", "colum
 
 _NO_GO = "No go, nothing may be applied:"
 
-_T = TypeVar("_T", bound=msgspec.Struct)
 _Number = Annotated[int, msgspec.Meta(ge=1)]
 _Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -74,17 +73,6 @@ class _Redacting(msgspec.Struct, frozen=True):
     tombstones: bool
     is_dry_run: bool
     purge_versions: bool
-
-
-def _settings(operator: BaseOperator, kind: type[_T]) -> _T:
-    """Return the arguments of an operator, of which Jinja may have made text."""
-    given = {field.name: getattr(operator, field.name) for field in msgspec.structs.fields(kind)}
-    given = {name: None if value in ("", "None") else value for name, value in given.items()}
-    try:
-        return msgspec.convert(given, kind, strict=False)
-    except msgspec.ValidationError as error:
-        what, _, name = str(error).partition(" - at `$.")
-        raise ValueError(f"{name.rstrip('`').removeprefix('is_')}: {what}") from None
 
 
 class _ArchiveOperator(BaseOperator):
@@ -130,14 +118,14 @@ class _ArchiveOperator(BaseOperator):
         sources = [self.source] if isinstance(self.source, str) else list(self.source)
         if not sources or not all(isinstance(source, str) and source for source in sources):
             raise ValueError(f"source: give a URI, a glob, or a list of them, not {str(self.source)[:80]!r}")
-        sources = [_whole(source) for source in sources]
+        sources = [storage.canonical(source) for source in sources]
         root = root_of(sources)
         if not (root or self.state):
             raise ValueError(
                 "source: these have no folder in common; give state=, the URI of a folder for what belongs "
                 "to this archive"
             )
-        state = _whole(self.state) if self.state else f"{root}{STATE_FOLDER}"
+        state = storage.canonical(self.state) if self.state else f"{root}{STATE_FOLDER}"
         return Archive(
             sources=sources,
             client=get_storage_client(sources[0], self.source_conn_id),
@@ -147,13 +135,6 @@ class _ArchiveOperator(BaseOperator):
             shapes=_rules(self.shapes),
             columns={pattern: _columns(each) for pattern, each in _rules(self.columns).items()},
         )
-
-
-def _whole(address: str) -> str:
-    """Make bare paths absolute, as those are that are found."""
-    if "://" in address:
-        return address
-    return f"{Path(address).expanduser().absolute()}{'/' * address.endswith('/')}"
 
 
 def _rules(told: Any) -> dict[str, Any]:
@@ -244,7 +225,7 @@ class ExtractIdsOperator(_ArchiveOperator):
             from airflow_provider_xcompliance.archive.rotation import MAX_IDS
             from airflow_provider_xcompliance.extraction import extract
 
-            archive, settings = self._archive(), _settings(self, _Extraction)
+            archive, settings = self._archive(), arguments_of(self, _Extraction)
             job_type = _job_type(self.job_type)
             destination = self.destination or archive.state_uri("ids", job_type)
             conn_id = self.destination_conn_id or self.state_conn_id or self.source_conn_id
@@ -294,6 +275,8 @@ class GuardEventsOperator(BaseOperator):
     :param max_removal_ratio: the most removals ÷ submitted ids, of each job type (default: 0.05; None: no
         limit, for a first run)
     :param max_removals: the most removals, over all results (default: no limit)
+    :param max_change_ratio: the most events that change what stays or move it into the quarantine (lost
+        locations, edited posts) ÷ submitted ids, of each job type (default: 0.05; None: no limit)
     :param max_error_ratio: the most ids that X could not read, and so did not check, ÷ submitted ids, of each
         job type (default: 0.05; None: no limit)
     :param min_events: the fewest events, over all results. A million ids or more of one result, or of one job
@@ -307,7 +290,7 @@ class GuardEventsOperator(BaseOperator):
     :param allow_unverified_length: whether a result without control ids may be one whose end nothing proves,
         because X stated neither length nor digest (default: no)
     :return: the plan, as XCom: results, submitted, events, removals, scrubs, fetches, errors, unknown,
-        repeated, removal_ratio, and the same by ``job_types``
+        repeated, removal_ratio, change_ratio, and the same by ``job_types``
     """
 
     template_fields: Sequence[str] = (
@@ -315,6 +298,7 @@ class GuardEventsOperator(BaseOperator):
         "events_conn_id",
         "max_removal_ratio",
         "max_removals",
+        "max_change_ratio",
         "max_error_ratio",
         "min_events",
         "control_ids",
@@ -332,6 +316,7 @@ class GuardEventsOperator(BaseOperator):
         events_conn_id: str | None = None,
         max_removal_ratio: float | None = 0.05,
         max_removals: int | None = None,
+        max_change_ratio: float | None = 0.05,
         max_error_ratio: float | None = 0.05,
         min_events: int | None = None,
         control_ids: Iterable[str] | Mapping[str, Iterable[str]] | None = None,
@@ -346,6 +331,7 @@ class GuardEventsOperator(BaseOperator):
         self.events_conn_id = events_conn_id
         self.max_removal_ratio = max_removal_ratio
         self.max_removals = max_removals
+        self.max_change_ratio = max_change_ratio
         self.max_error_ratio = max_error_ratio
         self.min_events = min_events
         self.control_ids = control_ids
@@ -375,16 +361,15 @@ class GuardEventsOperator(BaseOperator):
         control_ids = self.control_ids or {}
         if not isinstance(control_ids, Mapping):
             control_ids = dict.fromkeys(JOB_TYPES, control_ids)
-        limits = {name: getattr(self, name) for name in Limits.__struct_fields__}
-        # Not strict, because what was rendered is text.
-        return msgspec.convert(limits | {"control_ids": control_ids}, Limits, strict=False)
+        return arguments_of(self, Limits, control_ids=control_ids)
 
     def _read(self, references: list[Reference]) -> tuple[list[Result], list[str]]:
         """Return the results that can be believed, and what is wrong with the others."""
         results, objections = [], []
         for reference in references:
             try:
-                results.append(read_result(reference, get_storage_client(reference.uri, self.events_conn_id)))
+                client = get_storage_client(reference.uri, self.events_conn_id)
+                results.append(read_landed(reference, client).result)
             except InvalidResultError as error:
                 objections.append(str(error))
         return results, objections
@@ -481,7 +466,7 @@ class PlanRedactionOperator(_EventsOperator):
         with failing_at_once():
             from airflow_provider_xcompliance.night import plan, prepare
 
-            archive, settings = self._archive(), _settings(self, _Planning)
+            archive, settings = self._archive(), arguments_of(self, _Planning)
             night = self._night(reads_ids=True)
             # What nothing is done about must not be remembered as done either.
             if not settings.is_dry_run:
@@ -581,12 +566,12 @@ class RedactArchiveOperator(_EventsOperator):
         from airflow_provider_xcompliance.night import files_of_plan, prepare, tombstones_for
         from airflow_provider_xcompliance.redaction import Redaction
 
-        archive, settings = self._archive(), _settings(self, _Redacting)
+        archive, settings = self._archive(), arguments_of(self, _Redacting)
         is_prepared = bool(self.group) or settings.is_dry_run
         night = self._night(reads_ids=not is_prepared)
         if not is_prepared:
             prepare(archive, night)
-        destination = archive.place_of_copies(_whole(self.destination)) if self.destination else None
+        destination = archive.place_of_copies(self.destination) if self.destination else None
         is_in_place = destination is None
         earlier = tombstones_for(archive, night, in_place=is_in_place) if settings.tombstones else {}
         conn_id = self.destination_conn_id or self.source_conn_id
@@ -597,6 +582,7 @@ class RedactArchiveOperator(_EventsOperator):
             key=key_of(night.key, settings.tombstones),
             destination=destination,
             destination_client=destination and get_storage_client(destination, conn_id),
+            requires_authors="users" in night.by_type(),
             dry_run=settings.is_dry_run,
             purge=settings.purge_versions,
         )

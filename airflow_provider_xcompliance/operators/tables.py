@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
@@ -18,12 +19,13 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_xcompliance.archive.events import parse_policy
 from airflow_provider_xcompliance.archive.formats import Columns
 from airflow_provider_xcompliance.archive.guards import Limits
+from airflow_provider_xcompliance.arguments import arguments_of
 from airflow_provider_xcompliance.failures import failing_at_once
 from airflow_provider_xcompliance.hooks.object_storage import get_storage_client
 from airflow_provider_xcompliance.results import InvalidResultError, Landed, find_results, read_landed
 from airflow_provider_xcompliance.tables import (
-    STATISTICS,
-    Dialect,
+    ANSI,
+    DIALECTS,
     Shape,
     Table,
     TableError,
@@ -75,9 +77,15 @@ class RedactTableOperator(BaseOperator):
 
     It runs SQL that many databases have in common. They need transactions that take back the making of a
     table, ``CREATE TEMPORARY TABLE … AS`` and the right to it, and a driver that tells how many rows a
-    statement wrote. Tested are PostgreSQL with psycopg 2 and 3, and SQLite. Where others write the same rows
-    in the same seconds, nothing is written, and the task may be tried again. What the database says of a
-    failure may quote a row: but for missing names and rights, errors name its kind and the statement alone.
+    statement wrote, and by SQLSTATE or MySQL's number that a table is missing; else make the quarantine table
+    first. Snowflake does not tell a table that is missing from one that must not be read: give it the right.
+    Tested are PostgreSQL with psycopg 2 and 3, and SQLite. What the database says of a failure may quote a
+    row: but for missing names and rights, errors name its kind and the statement alone.
+
+    Where others add or remove the same rows in the same seconds, nothing is written, and the task may be
+    tried again. A row that others rewrite meanwhile goes, or moves, as they left it: in PostgreSQL copy and
+    removal are one statement, and in SQLite others wait. In other databases they are two, and what is
+    rewritten between them is lost, unless the isolation that is set there keeps others from it.
 
     :param sql_conn_id: connection of the database, of a type whose hook comes with common-sql
     :param table: its name as it is written in SQL: ``posts``, ``archive.posts``, ``"Odd name"``
@@ -94,9 +102,10 @@ class RedactTableOperator(BaseOperator):
         about it otherwise (default: none). Other than in files, ``quarantine`` serves for users too: all
         posts of theirs move, or in a table of users their own rows
     :param dry_run: count and judge alone; nothing is written (default: no)
-    :param max_removal_ratio: the most rows to remove ÷ rows of the table (default: 0.05; None: no limit, and
-        the table's rows are not counted)
+    :param max_removal_ratio: the most rows to remove ÷ rows of the table (default: 0.05; None: no limit)
     :param max_removals: the most rows to remove (default: no limit)
+    :param max_change_ratio: the most rows to move to the quarantine or to relieve of their location ÷ rows of
+        the table (default: 0.05; None: no limit)
     :param quarantine_table: another name for the quarantine table (default: the table's, and
         ``_quarantine``). If you make it yourself, give it no unique id: a post that was edited, fetched again
         and edited once more comes a second time
@@ -118,6 +127,7 @@ class RedactTableOperator(BaseOperator):
         "is_dry_run",
         "max_removal_ratio",
         "max_removals",
+        "max_change_ratio",
         "quarantine_table",
         "insert_rows",
     )
@@ -136,6 +146,7 @@ class RedactTableOperator(BaseOperator):
         dry_run: bool = False,
         max_removal_ratio: float | None = 0.05,
         max_removals: int | None = None,
+        max_change_ratio: float | None = 0.05,
         quarantine_table: str | None = None,
         insert_rows: int = 1000,
         **kwargs: Any,
@@ -152,6 +163,7 @@ class RedactTableOperator(BaseOperator):
         self.is_dry_run = dry_run
         self.max_removal_ratio = max_removal_ratio
         self.max_removals = max_removals
+        self.max_change_ratio = max_change_ratio
         self.quarantine_table = quarantine_table
         self.insert_rows = insert_rows
 
@@ -169,15 +181,6 @@ class RedactTableOperator(BaseOperator):
             )
         return report
 
-    def _settings(self) -> tuple[_Settings, Limits]:
-        # Not strict, because what was rendered is text.
-        given = {name: getattr(self, name) for name in _Settings.__struct_fields__}
-        limits = {name: getattr(self, name) for name in ("max_removal_ratio", "max_removals")}
-        return (
-            msgspec.convert(given, _Settings, strict=False, from_attributes=True),
-            msgspec.convert(limits, Limits, strict=False),
-        )
-
     def _read(self, table: Table) -> Iterator[tuple[Landed, Any]]:
         """Make sure of all results, and return the clients of their stores too."""
         for reference in find_results(self.events):
@@ -187,7 +190,7 @@ class RedactTableOperator(BaseOperator):
             yield landed, client
 
     def _redact(self) -> dict[str, Any]:
-        settings, limits = self._settings()
+        settings, limits = arguments_of(self, _Settings), arguments_of(self, Limits)
         policy = parse_policy(settings.policy or {})
         columns = Columns(**msgspec.structs.asdict(settings.columns))
         table = Table(settings.table, columns, settings.shape, settings.quarantine_table)
@@ -205,8 +208,10 @@ class RedactTableOperator(BaseOperator):
                 policy=policy,
                 limits=limits,
                 dry_run=settings.is_dry_run,
-                dialect=Dialect(
-                    hook.placeholder, hook.escape_word_format, STATISTICS.get(hook.dialect_name, "")
+                dialect=replace(
+                    DIALECTS.get(hook.dialect_name, ANSI),
+                    placeholder=hook.placeholder,
+                    quoted=hook.escape_word_format,
                 ),
                 insert_rows=settings.insert_rows,
             )

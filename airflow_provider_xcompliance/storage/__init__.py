@@ -6,7 +6,7 @@ smart_open reads every scheme that it knows. All else is on local files, ``s3://
 store's library, or else from that library's own defaults.
 """
 
-from airflow_provider_xcompliance.storage.addresses import display, local_file
+from airflow_provider_xcompliance.storage.addresses import canonical, display, local_file
 from airflow_provider_xcompliance.storage.errors import (
     AddressError,
     ChangedError,
@@ -14,7 +14,7 @@ from airflow_provider_xcompliance.storage.errors import (
     MissingError,
     StorageError,
 )
-from airflow_provider_xcompliance.storage.finding import find, finds, stat
+from airflow_provider_xcompliance.storage.finding import find, finds, stat, version_of
 from airflow_provider_xcompliance.storage.found import Checksum, Found, crc32c_of
 from airflow_provider_xcompliance.storage.landing import land, require_landable
 from airflow_provider_xcompliance.storage.reading import Digest, checksum_of, digest_of, fetch, open_source
@@ -29,6 +29,7 @@ __all__ = [
     "Found",
     "MissingError",
     "StorageError",
+    "canonical",
     "checksum_of",
     "crc32c_of",
     "digest_of",
@@ -45,4 +46,5 @@ __all__ = [
     "replace",
     "require_landable",
     "stat",
+    "version_of",
 ]

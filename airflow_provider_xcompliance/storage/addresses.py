@@ -43,6 +43,14 @@ def local_path(uri: str) -> Path:
     return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111 - pathlib fails at ~name of no user
 
 
+def canonical(address: str) -> str:
+    """Write an address or a pattern as files are called that are found: local ones by absolute paths."""
+    path = address.removeprefix("file://")
+    if scheme_of(path) or (path != address and not path.startswith("/")):
+        return address
+    return f"{Path(os.path.expanduser(path)).absolute()}{'/' * path.endswith('/')}"  # noqa: PTH111 - as above
+
+
 def local_file(uri: str) -> Path | None:
     """Return the file that an address names if it is on this machine."""
     return local_path(uri) if scheme_of(uri) in ("", "file") else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from airflow_provider_xcompliance.storage.addresses import display, local_path, scheme_of
-from airflow_provider_xcompliance.storage.errors import AddressError, explained
+from airflow_provider_xcompliance.storage.errors import AddressError, MissingError, explained
 from airflow_provider_xcompliance.storage.found import Found
 from airflow_provider_xcompliance.storage.globs import Glob, is_glob
 from airflow_provider_xcompliance.storage.redaction import shield
@@ -65,6 +65,18 @@ def stat(uri: str, client: Any = None) -> Found:
     shield()
     found: Found = explained(f"cannot look at {display(uri)}", lambda: store.stat(uri, client))
     return found
+
+
+def version_of(uri: str, client: Any = None) -> str | None:
+    """
+    Return the version of a file; None if there is no such file.
+
+    :raises StorageError: if the store fails
+    """
+    try:
+        return stat(uri, client).version
+    except MissingError:
+        return None
 
 
 def _glob_of(pattern: str) -> Glob:

@@ -250,9 +250,13 @@ def is_notice(record: Object) -> bool:
 
 def is_empty_answer(record: Object) -> bool:
     """Whether it is what version 2 answers where it found nothing."""
-    contents = ("data", "includes", "id", "id_str", "username", "screen_name")
-    contents += ("text", "full_text", "author_id", "user")
-    return ("errors" in record or "meta" in record) and not any(name in record for name in contents)
+    of_problems = {"title", "detail", "type", "status"}
+    return ("errors" in record or "meta" in record) and set(record) <= {
+        *of_problems,
+        "errors",
+        "meta",
+        "__twarc",
+    }
 
 
 def holds_nothing(record: Object) -> bool:

@@ -46,6 +46,34 @@ NO_GO = {
         Limits(),
         "users: 6 removals of 100 ids",
     ),
+    "all posts are edited": (
+        [replace(GOOD, kinds={EDITED: 1_000})],
+        Limits(max_removals=0),
+        "tweets: 1,000 records to fetch again and 0 locations to remove, of 1,000 ids, are 100.0000%, more "
+        "than max_change_ratio=0.05",
+    ),
+    "all locations go": ([replace(GOOD, kinds={OLD_SCRUB: 1_000})], Limits(max_removals=0), "are 100.0000%"),
+    "edits and locations together": (
+        [replace(GOOD, kinds={EDITED: 20, OLD_SCRUB: 20, SCRUB: 11})],
+        Limits(),
+        "tweets: 20 records to fetch again and 31 locations to remove, of 1,000 ids, are 5.1000%",
+    ),
+    "many profiles change behind many posts": (
+        [replace(GOOD, submitted=1_000_000), replace(USERS, kinds={SCRUB: 6})],
+        Limits(),
+        "users: 0 records to fetch again and 6 locations to remove, of 100 ids",
+    ),
+    "users are to be fetched again": (
+        [replace(USERS, kinds={EDITED: 1})],
+        Limits(),
+        "users.ndjson: users are to be fetched again ('rehydrate/tweet_edited'), which X says of posts "
+        "alone; say in policy= what is done about it: remove, scrub or keep",
+    ),
+    "users are to be fetched again for an accepted reason": (
+        [replace(USERS, kinds={("rehydrate", "x"): 1})],
+        Limits(allow_unknown=frozenset({"rehydrate/x"})),
+        "users are to be fetched again ('rehydrate/x')",
+    ),
     "too many ids were not checked": (
         [replace(GOOD, errors=51)],
         Limits(),
@@ -131,8 +159,16 @@ GO = {
     "exactly the fewest events": ([GOOD], Limits(min_events=43)),
     "no event for fewer ids": ([replace(EMPTY, submitted=999_999)], Limits()),
     "no event, as was said": ([replace(EMPTY, submitted=1_000_000)], Limits(min_events=0)),
-    "scrubs are no removals": ([replace(GOOD, kinds={OLD_SCRUB: 400, SCRUB: 400})], Limits(max_removals=0)),
-    "edits are no removals": ([replace(GOOD, kinds={EDITED: 400})], Limits(max_removals=0)),
+    "scrubs are no removals": (
+        [replace(GOOD, kinds={OLD_SCRUB: 400, SCRUB: 400})],
+        Limits(max_removal_ratio=0, max_removals=0, max_change_ratio=0.8),
+    ),
+    "edits are no removals": (
+        [replace(GOOD, kinds={EDITED: 400})],
+        Limits(max_removal_ratio=0, max_removals=0, max_change_ratio=None),
+    ),
+    "removals are no changes": ([GOOD], Limits(max_change_ratio=0.003)),
+    "exactly the share of changes": ([replace(GOOD, kinds={EDITED: 25, SCRUB: 25})], Limits()),
     "an accepted repetition": ([replace(GOOD, repeated=1)], Limits(allow_repeated=True)),
     "repetition not looked at, and accepted": ([replace(GOOD, repeated=None)], Limits(allow_repeated=True)),
     "an accepted open end": (
@@ -217,13 +253,20 @@ class TestPolicy:
 
         (objection,) = judge(results, limits, parse_policy({"delete/scrub_geo": "remove"}))
 
-        assert judge(results, limits) == []
+        assert not any("removals" in each for each in judge(results, limits))
         assert words in objection
 
     def test_what_it_keeps_is_not_judged_as_removed(self) -> None:
         results = [replace(GOOD, kinds={DELETED: 900})]
 
         assert judge(results, Limits(max_removals=0), parse_policy({"delete/deleted": "keep"})) == []
+
+    @pytest.mark.parametrize("choice", ["remove", "scrub", "keep"])
+    def test_what_it_says_of_users_that_are_to_be_fetched_again_is_done(self, choice: str) -> None:
+        results = [replace(USERS, kinds={EDITED: 1})]
+
+        assert judge(results, Limits()) != []
+        assert judge(results, Limits(), parse_policy({"rehydrate/tweet_edited": choice})) == []
 
     def test_a_kind_that_it_names_needs_not_be_allowed(self) -> None:
         results = [replace(GOOD, kinds={("freeze", "cold"): 2, ("delete", "eaten"): 1, ("melt", "hot"): 1})]
@@ -296,6 +339,7 @@ class TestPlan:
             "unknown": 0,
             "repeated": 1,
             "removal_ratio": 45 / 2_100,
+            "change_ratio": 6 / 2_100,
             "job_types": plan["job_types"],
         }
         assert plan["job_types"]["users"]["removal_ratio"] == 0.05

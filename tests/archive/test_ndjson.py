@@ -313,7 +313,7 @@ class TestReading:
 
     def test_a_line_without_end_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ndjson, "_BLOCK_BYTES", 100)
-        monkeypatch.setattr(ndjson, "MAX_LINE_BYTES", 1_000)
+        monkeypatch.setattr(ndjson, "MAX_RECORD_BYTES", 1_000)
         source = io.BytesIO(b'{"id":"1"}\n{"id":"' + b"3" * 1_000_000)
 
         with pytest.raises(LineTooLongError, match="begins at byte 11"):
@@ -491,10 +491,7 @@ class TestRewriting:
         with pytest.raises(BadIndexError):
             rewritten(BOM + b'{"id":"2"}\n', [hit], Events({}, {}))
 
-    def test_a_line_that_is_no_record_is_kept_and_told(self) -> None:
-        content = b'{"id":"1"}\n{"id":"x"}\n'
-
-        left, _, counts = rewritten(content, [0, 11], Events({1: Effect.REMOVE}, {}))
-
-        assert left == b'{"id":"x"}\n'
-        assert (counts.removed, counts.bad_lines) == (1, [f"{NAME}, byte 11: no valid id"])
+    @pytest.mark.parametrize("line", [b'{"id":"x"}', b"{", b""])
+    def test_what_is_no_record_has_no_place_in_an_index(self, line: bytes) -> None:
+        with pytest.raises(BadIndexError, match="no record begins at byte 11"):
+            rewritten(b'{"id":"1"}\n' + line + b"\n", [0, 11], Events({1: Effect.REMOVE}, {}))

@@ -69,6 +69,14 @@ def test_profiles_in_mentions_are_found_at_once(author: str, mention: str) -> No
         assert set(TypedReader().held(memoryview(each), 1).users.tolist()) == set(ids_of(each).users)
 
 
+@pytest.mark.parametrize("number", [b'"0.0"', b"0.0", b'"-0.0"', b'"0"', b"0"])
+@pytest.mark.parametrize("author", [b"", b'"author":null,', b'"author":{"id":"9"},'])
+def test_an_author_that_is_no_number_hides_no_profiles(number: bytes, author: bytes) -> None:
+    line = b'{"id":"5","author_id":%s,%b"entities":{"mentions":[{"username":"a","id":"7","name":"x"}]}}'
+
+    assert not is_common(line % (number, author))
+
+
 def test_lines_are_told_apart() -> None:
     lines = [
         b'{"id":"1","author_id":"7"}',

@@ -408,6 +408,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "RunJobOperator": {"poll_interval": 0.02},
     "GuardEventsOperator": {
         "max_removal_ratio": None,
+        "max_change_ratio": None,
         "control_ids": {job_type: [str(number)] for job_type, number in CONTROLS.items()},
     },
     "PlanRedactionOperator": {"max_tasks": 2},

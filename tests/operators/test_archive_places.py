@@ -11,7 +11,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_xcompliance import redaction
 from airflow_provider_xcompliance.archive.formats import Columns
-from airflow_provider_xcompliance.operators import archives
 from airflow_provider_xcompliance.operators.archives import (
     ExtractIdsOperator,
     PlanRedactionOperator,
@@ -37,7 +36,7 @@ class TestPlaces:
             ("/data/posts-*/x.csv", "/data/"),
             ("s3://bucket/*.parquet", "s3://bucket/"),
             (["s3://bucket/a/b/*.csv", "s3://bucket/a/c.csv"], "s3://bucket/a/"),
-            (["file:///data/a/x.csv", "file:///data/b/x.csv"], "file:///data/"),
+            (["file:///data/a/x.csv", "/data/b/x.csv"], "/data/"),
         ],
     )
     def test_what_belongs_to_an_archive_is_kept_in_the_folder_of_its_files(self, source, root):
@@ -103,12 +102,19 @@ class TestWhatItHolds:
 
     @pytest.mark.parametrize(
         ("destination", "copies"),
-        [("/data/posts", None), ("posts/", None), ("/clean/", "/clean"), ("../clean", "/data/../clean")],
+        [
+            ("/data/posts", None),
+            ("file:///data/posts/", None),
+            ("posts/", None),
+            ("/clean/", "/clean"),
+            ("file:///clean", "/clean"),
+            ("../clean", "/data/../clean"),
+        ],
     )
     def test_copies_in_the_folder_of_the_files_are_none(self, monkeypatch, destination, copies):
-        monkeypatch.setattr(archives.Path, "absolute", lambda self: Path("/data") / self)
+        monkeypatch.setattr(Path, "absolute", lambda self: Path("/data") / self)
 
-        assert archive_of("/data/posts/").place_of_copies(archives._whole(destination)) == copies
+        assert archive_of("/data/posts/").place_of_copies(destination) == copies
 
     def test_a_pattern_is_no_place_for_copies(self):
         with pytest.raises(ValueError, match=r"destination: .* is a pattern"):

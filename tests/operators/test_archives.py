@@ -105,7 +105,8 @@ def test_a_task_that_returned_no_receipt_is_no_go(events):
     ("limits", "name"),
     [
         ({"max_removal_ratio": 5}, "max_removal_ratio"),
-        ({"max_removal_ratio": "None"}, "max_removal_ratio"),
+        ({"max_removal_ratio": ""}, "max_removal_ratio: Expected `float | null`"),
+        ({"max_change_ratio": "much"}, "max_change_ratio: Expected `float | null`"),
         ({"allow_repeated": "perhaps"}, "allow_repeated"),
         ({"control_ids": "123"}, "control_ids"),
         ({"control_ids": [123]}, "control_ids"),
@@ -118,12 +119,20 @@ def test_a_limit_that_is_none_is_no_go_and_named(land, limits, name):
     assert name in objections(land(), **limits)[0]
 
 
+@pytest.mark.parametrize("kind", [("rehydrate", "tweet_edited"), OLD_SCRUB])
+def test_none_as_text_is_no_limit(land, kind):
+    landed = [land(numbers=range(60)), land("changed", range(60), kind)]
+
+    assert len(objections(landed)) == 2
+    assert guard(landed, max_removal_ratio="None", max_change_ratio="None", max_removals="None")
+
+
 class TestPolicy:
     def test_what_it_removes_counts_as_removed(self, land):
         policy = {"delete/scrub_geo": "remove"}
         landed = land(numbers=range(80), kind=OLD_SCRUB)
 
-        assert guard(landed)["scrubs"] == 80
+        assert guard(landed, max_change_ratio=None)["scrubs"] == 80
         (objection,) = objections(landed, policy=policy)
         assert "tweets: 80 removals of 100 ids" in objection
         plan = guard(landed, policy=policy, max_removal_ratio=None)
@@ -172,6 +181,7 @@ class TestInAirflow:
             "events_conn_id": "store",
             "max_removal_ratio": "{{ 0.01 }}",
             "max_removals": "{{ 3 }}",
+            "max_change_ratio": "{{ 0 }}",
             "max_error_ratio": "{{ 0.5 }}",
             "min_events": "{{ 6 }}",
             "control_ids": ["{{ 7 }}"],

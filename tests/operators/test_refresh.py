@@ -89,7 +89,9 @@ class Nights:
             done[f"extract_{job_type}"] = xcoms.pushed["report"]
         events = {"events": done["events"]}
         done["guard"] = GuardEventsOperator(
-            task_id="guard", **events, **{"max_removal_ratio": None, **(guard or {})}
+            task_id="guard",
+            **events,
+            **{"max_removal_ratio": None, "max_change_ratio": None, **(guard or {})},
         ).execute(context)
         is_dry = (redact or {}).get("dry_run", False)
         done["plan"] = PlanRedactionOperator(task_id="plan", dry_run=is_dry, **place, **events).execute(

@@ -153,6 +153,22 @@ def test_a_no_go_fails_at_once_and_says_what_to_do(rows, land):
     assert redact(land("gone", range(1, 7)), max_removal_ratio=None)["removed"] == 6
 
 
+def test_many_edits_are_no_go(rows, land):
+    told = refusal(land("edited", range(1, 101), "rehydrate", "tweet_edited"))
+
+    assert "100 rows to move or scrub of 100 are 100.0000%, more than max_change_ratio=0.05" in told
+
+
+def test_none_as_text_is_no_limit(rows, land):
+    given = {"max_removal_ratio": "None", "max_removals": "None", "quarantine_table": "None"}
+
+    assert redact(land("gone", range(1, 7)), policy="None", **given)["removed"] == 6
+
+
+def test_an_empty_text_is_not_taken_for_no_limit(rows, land):
+    assert refusal(land("gone", [1]), max_removal_ratio="").startswith("max_removal_ratio: Expected `float")
+
+
 def test_a_dry_run_writes_nothing(rows, land):
     report = redact([land("gone", [1]), land("edited", [3], "rehydrate", "tweet_edited")], dry_run=True)
 
@@ -217,7 +233,7 @@ def test_a_database_that_is_down_may_be_tried_again(land, connect, tmp_path):
         ({"policy": {"delete/deleted": "forget"}}, "remove, quarantine, scrub, keep"),
         ({"max_removal_ratio": 5}, "max_removal_ratio"),
         ({"insert_rows": 0}, "insert_rows"),
-        ({"dry_run": "perhaps"}, "is_dry_run"),
+        ({"dry_run": "perhaps"}, "dry_run: Expected `bool`"),
         ({"events": [[]]}, "nothing was checked"),
         ({"events": None}, "neither a URI nor the receipt"),
     ],
@@ -270,6 +286,7 @@ class TestInAirflow:
             "dry_run": "{{ False }}",
             "max_removal_ratio": "{{ 0.5 }}",
             "max_removals": "{{ 3 }}",
+            "max_change_ratio": "{{ None }}",
             "quarantine_table": "{{ 'elsewhere' }}",
             "insert_rows": "{{ 2 }}",
         }

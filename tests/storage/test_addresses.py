@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xcompliance.storage import StorageError, display, require_landable
+from airflow_provider_xcompliance.storage import StorageError, canonical, display, require_landable
 from tests.storage.helpers import put
 
 
@@ -83,3 +83,22 @@ def test_any_other_destination_is_refused(uri: str, source: Path) -> None:
 )
 def test_no_credential_is_shown(uri: str, shown: str) -> None:
     assert display(uri) == shown
+
+
+@pytest.mark.parametrize(
+    ("address", "as_found"),
+    [
+        ("/data/posts/", "/data/posts/"),
+        ("file:///data/posts/", "/data/posts/"),
+        ("file:///data//posts/**/[ab]*.ndjson", "/data/posts/**/[ab]*.ndjson"),
+        ("posts/*.csv", "/here/posts/*.csv"),
+        ("~/posts", "/home/me/posts"),
+        ("s3://bucket/posts/", "s3://bucket/posts/"),
+        ("file://posts", "file://posts"),
+    ],
+)
+def test_local_files_are_called_one_way(address: str, as_found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr(Path, "absolute", lambda self: Path("/here") / self)
+
+    assert canonical(address) == as_found
