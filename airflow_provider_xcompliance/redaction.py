@@ -24,6 +24,7 @@ from airflow_provider_xcompliance import __version__, storage
 from airflow_provider_xcompliance.archive.compression import plain_writer
 from airflow_provider_xcompliance.archive.event_sets import EventSet
 from airflow_provider_xcompliance.archive.formats import module_of
+from airflow_provider_xcompliance.archive.ids import MAX_SHOWN
 from airflow_provider_xcompliance.archive.index import BadIndexError
 from airflow_provider_xcompliance.archive.records import Counts
 from airflow_provider_xcompliance.catalogue import Archive, ArchiveFile, key_of, until_unchanged
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 5.0
-_MAX_SHOWN = 10
 # Where so many files fail one after the other, and not because of other writers, it is not about them.
 _MAX_FAILURES = 10
 _MAX_FAILURES_SHOWN = 3
@@ -137,7 +137,7 @@ class Report:
         self.files_changed += outcome.is_changed
         self.bytes += file.bytes
         self.kinds.update(counts.kinds)
-        self.bad_lines += outcome.bad_lines[: _MAX_SHOWN - len(self.bad_lines)]
+        self.bad_lines += outcome.bad_lines[: MAX_SHOWN - len(self.bad_lines)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it by name."""
@@ -262,21 +262,13 @@ class Redaction:
         outcome.is_changed = _is_change(outcome.counts)
         if self.dry_run or not outcome.is_changed:
             return
-        is_new = False
         if outcome.counts.quarantined:
+            # It stays there even if the file itself changes before it is replaced: what is removed from a
+            # store that keeps old versions would be seen to by nobody any more.
             checksum = storage.checksum_of(str(quarantine))
-            is_new = storage.land(
-                quarantine, checksum, self._apart_uri(file), self.archive.state_client, replace=True
-            )
-        if self._is_copied(file):
-            return
-        try:
+            storage.land(quarantine, checksum, self._apart_uri(file), self.archive.state_client, replace=True)
+        if not self._is_copied(file):
             self._replace(file, spool, outcome)
-        except ChangedError:
-            if is_new:
-                # Its posts are still where they were.
-                storage.remove(self._apart_uri(file), self.archive.state_client)
-            raise
 
     def _rewrite(self, file: ArchiveFile, hits: NDArray[np.int64], spool: Path, quarantine: Path) -> Counts:
         fmt = file.format

@@ -188,22 +188,6 @@ class TestQuarantine:
         (aside,) = world.state("quarantine/*/a.ndjson")
         assert (numbers_in(path), numbers_in(aside)) == ([1, 2], [1])
 
-    def test_posts_wait_once_however_often_another_writer_is_first(self, world, monkeypatch):
-        path = world.write("a.ndjson", line_of(1), line_of(2))
-        replace = storage.replace
-
-        def after_an_append(*arguments):
-            if numbers_in(path) == [1, 2]:
-                with path.open("a") as file:
-                    file.write(f"{line_of(3)}\n")
-            return replace(*arguments)
-
-        monkeypatch.setattr(redaction.storage, "replace", after_an_append)
-        world.apply(event_set({1: EDITED}))
-
-        (aside,) = world.state("quarantine/*/a.ndjson")
-        assert (numbers_in(path), numbers_in(aside)) == ([2, 3], [1])
-
     def test_what_another_choice_of_files_left_there_is_left_to_it(self, world, caplog):
         table = {"sources": [f"{world.root}/*.csv"], "columns": {"*": Columns("id")}}
         posts = {"sources": [f"{world.root}/*.ndjson"]}

@@ -112,6 +112,10 @@ class _ArchiveOperator(BaseOperator):
         self.shapes = shapes
         self.columns = columns
 
+    @property
+    def _state_conn_id(self) -> str | None:
+        return self.state_conn_id or self.source_conn_id
+
     def _archive(self) -> Archive:
         from airflow_provider_xcompliance.catalogue import STATE_FOLDER, Archive, root_of
 
@@ -131,7 +135,7 @@ class _ArchiveOperator(BaseOperator):
             client=get_storage_client(sources[0], self.source_conn_id),
             root=root,
             state=state,
-            state_client=get_storage_client(state, self.state_conn_id or self.source_conn_id),
+            state_client=get_storage_client(state, self._state_conn_id),
             shapes=_rules(self.shapes),
             columns={pattern: _columns(each) for pattern, each in _rules(self.columns).items()},
         )
@@ -228,7 +232,7 @@ class ExtractIdsOperator(_ArchiveOperator):
             archive, settings = self._archive(), arguments_of(self, _Extraction)
             job_type = _job_type(self.job_type)
             destination = self.destination or archive.state_uri("ids", job_type)
-            conn_id = self.destination_conn_id or self.state_conn_id or self.source_conn_id
+            conn_id = self.destination_conn_id or self._state_conn_id
             found = extract(
                 archive,
                 job_type,
@@ -403,7 +407,7 @@ class _EventsOperator(_ArchiveOperator):
         self.policy = policy
 
     def _landed(self) -> list[Landed]:
-        conn_id = self.events_conn_id or self.state_conn_id or self.source_conn_id
+        conn_id = self.events_conn_id or self._state_conn_id
         return [
             read_landed(reference, get_storage_client(reference.uri, conn_id))
             for reference in find_results(self.events)
@@ -412,14 +416,13 @@ class _EventsOperator(_ArchiveOperator):
     def _night(self, *, reads_ids: bool = False) -> Night:
         from airflow_provider_xcompliance.night import Night
 
-        state_conn_id = self.state_conn_id or self.source_conn_id
-        ids_conn_id = self.ids_conn_id or state_conn_id
+        ids_conn_id = self.ids_conn_id or self._state_conn_id
         results = self._landed()
         if not results:
             raise InvalidResultError("events: there are none; that nothing was checked is no result")
         return Night(
             results=results,
-            client=get_storage_client(results[0].uri, self.events_conn_id or state_conn_id),
+            client=get_storage_client(results[0].uri, self.events_conn_id or self._state_conn_id),
             policy=parse_policy(self.policy or {}),
             source_client=get_storage_client(results[0].source, ids_conn_id) if reads_ids else None,
         )
