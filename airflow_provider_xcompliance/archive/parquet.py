@@ -14,12 +14,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from bisect import bisect_left, bisect_right
-from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from operator import itemgetter
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -94,6 +93,12 @@ _SPECIAL_ENCODINGS = {
     7: "DELTA_BYTE_ARRAY",
     9: "BYTE_STREAM_SPLIT",
 }
+
+# Ways to store one and the same type, of which a file has taken one.
+_LAYOUTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"store_decimal_as_integer": True},
+)
 
 
 class _Chunk(NamedTuple):
@@ -216,10 +221,19 @@ class _Table:
         # rows that went.
         plain.drop(_METADATA)
         plain.put(_SCHEMA, [*map(_as_it_is, self.footer[_SCHEMA])])
-        self._metadata = pq.read_metadata(pa.BufferReader(MAGIC + footer_of(plain)))
+        self._metadata = _metadata_of(plain)
         self.schema = self._metadata.schema.to_arrow_schema()
+        self._categories = _categories_in(_metadata_of(self.footer).schema)
         self._leaves = _leaves(self.footer[_SCHEMA])
         self._layouts: dict[int, _Layout] = {}
+
+    def is_category(self, column: int) -> bool:
+        """
+        Whether a column was a dictionary in memory.
+
+        Arrow writes all of it with each row group, and so does pandas, whatever values the rows there have.
+        """
+        return column in self._categories
 
     def column_number(self, column: str) -> int:
         numbers = self.schema.get_all_field_indices(column)
@@ -244,54 +258,41 @@ class _Table:
         some = self._reader().read_row_group(number, names, use_threads=False).take(pa.array(rows))
         return self._ids_of(some.combine_chunks().to_batches()[0], columns)
 
-    def batches(self, number: int, columns: Collection[int]) -> Iterator[tuple[int, Any]]:
-        """Decode columns of a row group, some rows at a time; texts out of a dictionary stay with it."""
-        sizes = {
-            column: self._dictionary_size(number, column)
-            for column in columns
-            if self._is_dictionary_of_texts(number, column)
-        }
-        texts = [*self._decoded(number, [*sizes], dictionaries=True)]
-        # Arrow joins values that stand in a dictionary twice, and takes others for those that follow.
-        joined = {column for column, values in texts if len(values.dictionary) != sizes[column]}
-        yield from (text for text in texts if text[0] not in joined)
-        yield from self._decoded(
-            number, [column for column in columns if column in joined or column not in sizes]
-        )
+    def batches(self, number: int, column: int) -> Iterator[Any]:
+        """Decode a column of a row group, some rows at a time; texts out of a dictionary stay with it."""
+        if self._is_dictionary_of_texts(number, column):
+            batches = [*self._decoded(number, column, dictionaries=True)]
+            # Arrow joins values that stand in a dictionary twice, and takes others for those that follow.
+            if {len(values.dictionary) for values in batches} == {self._dictionary_size(number, column)}:
+                yield from batches
+                return
+        yield from self._decoded(number, column)
 
-    def _decoded(
-        self, number: int, columns: Sequence[int], *, dictionaries: bool = False
-    ) -> Iterator[tuple[int, Any]]:
-        if not columns:
-            return
+    def _decoded(self, number: int, column: int, *, dictionaries: bool = False) -> Iterator[Any]:
         # By number: several may have one name, or a name that is the path into another one.
-        leaves = [leaf for column in columns for leaf in self._leaves[column]]
-        size = sum(self._size(number, column) for column in columns)
-        at_once = self.groups[number][_GROUP_ROWS] * _BYTES_AT_ONCE // max(size, _BYTES_AT_ONCE)
+        leaves = [*range(self._leaves[column].start, self._leaves[column].stop)]
+        rows = self.groups[number][_GROUP_ROWS]
+        size = sum(chunk[_CHUNK][_UNCOMPRESSED] for chunk in self.chunks(number, column))
+        at_once = rows * _BYTES_AT_ONCE // max(size, _BYTES_AT_ONCE)
         reader = self._reader(dictionaries=dictionaries).reader
         for batch in reader.iter_batches(max(at_once, 1), [number], leaves, use_threads=False):
-            yield from zip(columns, batch.columns, strict=True)
+            yield batch.column(0)
 
     def chunks(self, number: int, column: int) -> list[Struct]:
         """What the footer says of a column of a row group: several if it is nested."""
         chunks: list[Struct] = self.groups[number][_CHUNKS]
-        leaves = self._leaves[column]
-        return chunks[leaves.start : leaves.stop]
-
-    def _size(self, number: int, column: int) -> int:
-        return sum(chunk[_CHUNK][_UNCOMPRESSED] for chunk in self.chunks(number, column))
+        return chunks[self._leaves[column]]
 
     def portions(self, number: int) -> Iterator[list[int]]:
-        """Columns of a row group that are worth a thread's while together; a large one is so alone."""
+        """Columns of a row group that are worth a thread's while together."""
         columns: list[int] = []
         size = 0
         for column in range(len(self.schema)):
-            own = self._size(number, column)
-            if columns and size + own > _LARGE_BYTES:
+            columns.append(column)
+            size += sum(chunk[_CHUNK][_UNCOMPRESSED] for chunk in self.chunks(number, column))
+            if size > _LARGE_BYTES:
                 yield columns
                 columns, size = [], 0
-            columns.append(column)
-            size += own
         if columns:
             yield columns
 
@@ -303,55 +304,21 @@ class _Table:
             found.append(_Chunk(chunk, start, self._blocks(start, start + length)))
         return found
 
-    def encoded(self, number: int, columns: Mapping[int, Sequence[Any]]) -> dict[int, list[_Chunk]]:
-        """Values of columns, stored as those of a row group are; side by side, as each file takes time."""
-        alike = defaultdict[_Way, list[int]](list)
-        for column in columns:
-            alike[self._way(number, column)].append(column)
-        found: dict[int, list[_Chunk]] = {}
-        for way, some in alike.items():
-            found |= self._encoded(number, {column: columns[column] for column in some}, way)
+    def encoded(self, number: int, column: int, parts: Sequence[Any]) -> list[_Chunk]:
+        """Values of a column, stored as those of a row group are."""
+        like = self.chunks(number, column)
+        if column not in self._layouts:
+            self._layouts[column] = self._layout_of(column)
+        options = _options(self._layouts[column], [chunk[_CHUNK] for chunk in like])
+        content = _written(self.schema.field(column), parts, options)
+        chunks = _parsed(content)[_GROUPS][0][_CHUNKS]
+        found = []
+        for chunk, old in zip(chunks, like, strict=True):
+            start, length = _extent(chunk[_CHUNK])
+            for field in (_STORED, _PATH):
+                chunk[_CHUNK].put(field, old[_CHUNK][field])
+            found.append(_Chunk(chunk, start, [content[start : start + length]]))
         return found
-
-    def _encoded(
-        self, number: int, columns: Mapping[int, Sequence[Any]], way: _Way
-    ) -> Iterator[tuple[int, list[_Chunk]]]:
-        like = {column: [chunk[_CHUNK] for chunk in self.chunks(number, column)] for column in columns}
-        leaves = {
-            path: chunk
-            for column, chunks in like.items()
-            for path, chunk in zip(self._layout(column).paths, chunks, strict=True)
-        }
-        file = self._written(columns, _options(leaves) | way._asdict())
-        written = iter(file.footer()[_GROUPS][0][_CHUNKS])
-        for column, chunks in like.items():
-            yield (
-                column,
-                [
-                    _restored(chunk, old, file)
-                    for chunk, old in zip(islice(written, len(chunks)), chunks, strict=True)
-                ],
-            )
-
-    def _written(self, columns: Mapping[int, Sequence[Any]], options: dict[str, Any]) -> _Blocks:
-        """A file with these columns, in one row group."""
-        fields, values = [], []
-        for column, parts in columns.items():
-            field = self.schema.field(column)
-            values.append(pa.chunked_array(parts, None if parts else field.type))
-            # By number, as above.
-            fields.append(field.with_name(str(column)).with_type(values[-1].type))
-        table = pa.table(values, schema=pa.schema(fields))
-        file = _Blocks()
-        with pq.ParquetWriter(
-            pa.PythonFile(file, "w"), table.schema, store_schema=False, **options
-        ) as writer:
-            writer.write_table(table, max(len(table), 1))
-        return file
-
-    def _way(self, number: int, column: int) -> _Way:
-        is_v2 = any(_has_pages_v2(chunk[_CHUNK]) for chunk in self.chunks(number, column))
-        return _Way("2.0" if is_v2 else "1.0", self._layout(column).decimals_as_integers)
 
     def _is_dictionary_of_texts(self, number: int, column: int) -> bool:
         if not _is_text(self.schema.field(column).type):
@@ -412,21 +379,17 @@ class _Table:
         except TypeError as error:
             raise ValueError(f"{self.name}: the column {column} {error}") from None
 
-    def _layout(self, column: int) -> _Layout:
-        if column not in self._layouts:
-            self._layouts[column] = self._layout_of(column)
-        return self._layouts[column]
-
     def _layout_of(self, column: int) -> _Layout:
-        stored = [self._metadata.schema.column(leaf) for leaf in self._leaves[column]]
-        for as_integers in (False, True):
-            empty = self._written({column: []}, {"store_decimal_as_integer": as_integers})
-            schema = pq.read_metadata(pa.BufferReader(empty.content())).schema
+        field = self.schema.field(column)
+        stored = [self._metadata.schema.column(leaf) for leaf in range(len(self._metadata.schema))]
+        stored = stored[self._leaves[column]]
+        for options in _LAYOUTS:
+            empty = _written(field, [], options)
+            schema = pq.read_metadata(pa.BufferReader(empty)).schema
             leaves = [schema.column(leaf) for leaf in range(len(schema))]
             if [*map(_storage, leaves)] == [*map(_storage, stored)]:
-                return _Layout(as_integers, [leaf.path for leaf in leaves])
-        name = self.schema.field(column).name
-        raise ValueError(f"{self.name}: the column {name} is stored in a way that cannot be written")
+                return _Layout(options, [leaf.path for leaf in leaves])
+        raise ValueError(f"{self.name}: the column {field.name} is stored in a way that cannot be written")
 
 
 class _View:
@@ -454,63 +417,16 @@ class _View:
         """Leave the file open for the others."""
 
 
-class _Blocks:
-    """A file in memory, as the blocks that were written; one that grows would be copied again and again."""
-
-    closed = False
-
-    def __init__(self) -> None:
-        self._blocks: list[bytes] = []
-        self._starts: list[int] = []
-        self._size = 0
-
-    def write(self, block: bytes) -> int:
-        self._blocks.append(block)
-        self._starts.append(self._size)
-        self._size += len(block)
-        return len(block)
-
-    def tell(self) -> int:
-        return self._size
-
-    def flush(self) -> None:
-        """Nothing waits."""
-
-    def close(self) -> None:
-        """It can still be read."""
-
-    def between(self, start: int, end: int) -> Iterator[bytes]:
-        """Yield what stands between two places."""
-        first, last = bisect_right(self._starts, start) - 1, bisect_left(self._starts, end)
-        for block, place in zip(self._blocks[first:last], self._starts[first:last], strict=True):
-            yield block[max(start - place, 0) : end - place]
-
-    def content(self) -> bytes:
-        return b"".join(self._blocks)
-
-    def footer(self) -> Struct:
-        end = self._size - _TAIL
-        length = int.from_bytes(b"".join(self.between(end, self._size - len(MAGIC))), "little")
-        return parse(b"".join(self.between(end - length, end)))
-
-
 class _Layout(NamedTuple):
     """
     How a column is stored.
 
-    :param decimals_as_integers: one of two ways to store one and the same type
+    :param options: that make it so
     :param paths: of its leaves, as the writer calls them
     """
 
-    decimals_as_integers: bool
+    options: dict[str, Any]
     paths: list[str]
-
-
-class _Way(NamedTuple):
-    """How all columns of a file are written, by the names of the writer's options."""
-
-    data_page_version: str
-    store_decimal_as_integer: bool
 
 
 class _Plan:
@@ -576,7 +492,7 @@ class _Plan:
             raise ValueError(
                 f"{self._table.name}: the column {field.name} takes no null, so it cannot be emptied"
             )
-        return np.concatenate([values.is_valid() for _, values in self._table.batches(number, [column])])
+        return np.concatenate([values.is_valid() for values in self._table.batches(number, column)])
 
 
 def _flags(length: int, rows: Any) -> _Flags:
@@ -585,58 +501,33 @@ def _flags(length: int, rows: Any) -> _Flags:
     return flags
 
 
-def _parts(table: _Table, number: int, edits: _Edits, columns: Sequence[int]) -> list[_Part]:
-    """What becomes of columns of a row group."""
-    sieves = {
-        column: _Sieve(edits, column, table.schema.field(column).type)
-        for column in columns
-        if edits.concern(column)
-    }
-    for column, values in table.batches(number, sieves):
-        sieves[column].add(values)
-    staying = {column: sieve.staying() for column, sieve in sieves.items() if sieve.has_rows}
-    chunks = table.encoded(number, staying)
-    return [
-        _Part(chunks.get(column, []), sieves[column].quarantined)
-        if column in sieves
-        else _Part(table.copied(number, column))
-        for column in columns
-    ]
+def _parts(table: _Table, number: int, edits: _Edits, columns: Iterable[int]) -> list[_Part]:
+    return [_part(table, number, edits, column) for column in columns]
 
 
-class _Sieve:
-    """Parts the values of a column of a row group."""
-
-    def __init__(self, edits: _Edits, column: int, kind: Any) -> None:
-        self._edits = edits
-        self._scrubbed = edits.scrubbed.get(column)
-        self._kind = kind
-        self._seen = 0
-        self._staying: list[Any] = []
-        self.quarantined: list[Any] = []
-
-    def add(self, values: Any) -> None:
-        """Take those that follow."""
-        first, rows = self._seen, len(values)
-        if self._scrubbed is not None:
-            values = _emptied(values, self._scrubbed[first : first + rows])
-        if self._edits.quarantined is not None:
-            some = values.filter(self._edits.quarantined.slice(first, rows))
-            self.quarantined.append(some.cast(self._kind))
-        if self._edits.staying is not None:
-            values = values.filter(self._edits.staying.slice(first, rows))
-        self._staying.append(values)
-        self._seen += rows
-
-    @property
-    def has_rows(self) -> bool:
-        return any(map(len, self._staying))
-
-    def staying(self) -> list[Any]:
-        """Return those that stay."""
-        if pa.types.is_dictionary(self._staying[0].type):
-            return [_compacted(self._staying)]
-        return self._staying
+def _part(table: _Table, number: int, edits: _Edits, column: int) -> _Part:
+    """What becomes of a column of a row group."""
+    if not (edits.concern(column) or table.is_category(column)):
+        return _Part(table.copied(number, column))
+    scrubbed = edits.scrubbed.get(column)
+    staying: list[Any] = []
+    quarantined: list[Any] = []
+    first = 0
+    for values in table.batches(number, column):
+        rows = len(values)
+        if scrubbed is not None:
+            values = _emptied(values, scrubbed[first : first + rows])
+        if edits.quarantined is not None:
+            some = values.filter(edits.quarantined.slice(first, rows))
+            quarantined.append(some.cast(table.schema.field(column).type))
+        if edits.staying is not None:
+            values = values.filter(edits.staying.slice(first, rows))
+        staying.append(values)
+        first += rows
+    if staying and pa.types.is_dictionary(staying[0].type):
+        staying = [_compacted(staying)]
+    chunks = table.encoded(number, column, staying) if any(map(len, staying)) else []
+    return _Part(chunks, quarantined)
 
 
 def _compacted(parts: Sequence[Any]) -> Any:
@@ -769,9 +660,25 @@ class _Quarantine:
             self._out = _Output(self._table, self._sink)
         if self._out is not None:
             columns = [[*chain.from_iterable(parts)] for parts in zip(*self._waiting, strict=True)]
-            chunks = self._table.encoded(number, dict(enumerate(columns)))
-            self._out.add(number, self._rows, (_Part(chunks[column]) for column in range(len(columns))))
+            chunks = (_Part(self._table.encoded(number, *column)) for column in enumerate(columns))
+            self._out.add(number, self._rows, chunks)
         self._waiting, self._rows = [], 0
+
+
+def _metadata_of(footer: Struct) -> Any:
+    return pq.read_metadata(pa.BufferReader(MAGIC + footer_of(footer)))
+
+
+def _categories_in(schema: Any) -> frozenset[int]:
+    """Return the columns that were dictionaries in memory, or hold some."""
+    return frozenset(
+        number for number, field in enumerate(schema.to_arrow_schema()) if _is_category(field.type)
+    )
+
+
+def _is_category(kind: Any) -> bool:
+    inner = (kind.field(number).type for number in range(kind.num_fields))
+    return bool(pa.types.is_dictionary(kind)) or any(map(_is_category, inner))
 
 
 def _columns_of(fmt: Format, table: _Table) -> Columns:
@@ -784,9 +691,9 @@ def _columns_of(fmt: Format, table: _Table) -> Columns:
     return columns
 
 
-def _leaves(elements: Sequence[Struct]) -> list[range]:
+def _leaves(elements: Sequence[Struct]) -> list[slice]:
     """Of each column of a schema, the chunks that it has in a row group: one, or several if it is nested."""
-    found: list[range] = []
+    found: list[slice] = []
     leaf = 0
     position = 1
     while position < len(elements):
@@ -796,7 +703,7 @@ def _leaves(elements: Sequence[Struct]) -> list[range]:
             leaf += not children
             open_nodes += children - 1
             position += 1
-        found.append(range(start, leaf))
+        found.append(slice(start, leaf))
     return found
 
 
@@ -837,31 +744,27 @@ def _moved(chunk: Struct, by: int) -> Struct:
     return chunk
 
 
-def _restored(chunk: Struct, old: Struct, file: _Blocks) -> _Chunk:
-    """A chunk that was written like an old one, with what that one's footer says of the schema."""
-    for field in (_STORED, _PATH):
-        chunk[_CHUNK].put(field, old[field])
-    start, length = _extent(chunk[_CHUNK])
-    return _Chunk(chunk, start, file.between(start, start + length))
-
-
-def _options(leaves: Mapping[str, Struct]) -> dict[str, Any]:
-    """How to write columns like what is stored, by the paths of their leaves."""
-    dictionaries = [path for path, chunk in leaves.items() if _pays_dictionary(chunk)]
-    return {
-        "compression": {path: _CODECS[chunk[_CODEC]] for path, chunk in leaves.items()},
-        "use_dictionary": dictionaries,
+def _options(layout: _Layout, like: list[Struct]) -> dict[str, Any]:
+    """How to write a column like what is stored."""
+    leaves = [*zip(layout.paths, like, strict=True)]
+    options = layout.options | {
+        "compression": {path: _CODECS[chunk[_CODEC]] for path, chunk in leaves},
+        "use_dictionary": [path for path, chunk in leaves if _pays_dictionary(chunk)],
         # The order of bytes is not that of timestamps.
         "write_statistics": [
-            path for path, chunk in leaves.items() if _STATISTICS in chunk and chunk[_STORED] != _INT96
+            path for path, chunk in leaves if _STATISTICS in chunk and chunk[_STORED] != _INT96
         ],
-        "column_encoding": {
-            path: _SPECIAL_ENCODINGS[encoding]
-            for path, chunk in leaves.items()
-            for encoding in chunk[_ENCODINGS]
-            if encoding in _SPECIAL_ENCODINGS and path not in dictionaries
-        },
+        "data_page_version": "2.0" if any(map(_has_pages_v2, like)) else "1.0",
     }
+    encodings = {
+        path: _SPECIAL_ENCODINGS[encoding]
+        for path, chunk in leaves
+        for encoding in chunk[_ENCODINGS]
+        if encoding in _SPECIAL_ENCODINGS
+    }
+    if encodings and not options["use_dictionary"]:
+        options |= {"use_dictionary": False, "column_encoding": encodings}
+    return options
 
 
 def _pays_dictionary(chunk: Struct) -> bool:
@@ -882,6 +785,21 @@ def _data_pages(chunk: Struct) -> Iterator[Struct]:
     for page in chunk.get(_PAGES, []):
         if page[_PAGE_KIND] in (_DATA_PAGE, _DATA_PAGE_V2):
             yield page
+
+
+def _written(field: Any, parts: Sequence[Any], options: dict[str, Any]) -> Any:
+    """A file with this column alone, in one row group."""
+    values = pa.chunked_array(parts, None if parts else field.type)
+    schema = pa.schema([field.with_type(values.type)])
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, store_schema=False, **options) as writer:
+        writer.write_table(pa.table([values], schema), max(len(values), 1))
+    return sink.getvalue()
+
+
+def _parsed(content: Any) -> Struct:
+    length = int.from_bytes(content[-_TAIL:-4].to_pybytes(), "little")
+    return parse(content[-_TAIL - length : -_TAIL].to_pybytes())
 
 
 def _numbers(values: Any) -> NDArray[np.int64]:

@@ -252,6 +252,24 @@ class TestRemoval:
             assert b"secret-0098" in kept
             assert not any(text in kept for text in (b"secret-0007", b"secret-0099", b"secret-0000"))
 
+    @pytest.mark.parametrize("effect", [REMOVE, FETCH, SCRUB])
+    def test_nor_in_categories_which_each_row_group_repeats(self, effect, tmp_path):
+        places = pa.array(["Ulm", "a secret place", *["Ulm"] * 98]).dictionary_encode()
+        nested = pa.StructArray.from_arrays([places], ["name"])
+        table = posts(100).drop_columns("geo").append_column("geo", places)
+        table = table.append_column("within", nested if effect is not SCRUB else pa.nulls(100))
+        file = file_of(table, row_group_size=10, compression="none")
+
+        kept, _, _ = rewritten(file, Known({2: effect}), tmp_path)
+
+        assert file.count(b"a secret place") > 10
+        assert b"a secret place" not in kept
+        expected = [
+            row | ({"geo": None} if effect is SCRUB and row["id"] == 2 else {}) for row in rows_of(file)
+        ]
+        assert rows_of(kept) == [row for row in expected if effect is SCRUB or row["id"] != 2]
+        assert pq.read_schema(io.BytesIO(kept)) == table.schema
+
     def test_rows_of_users_go(self, tmp_path):
         kept, _, counts = rewritten(file_of(posts(4)), Known({1: REMOVE}, {2: REMOVE}), tmp_path, USERS)
 
@@ -429,6 +447,41 @@ class TestLayout:
         old, new = (pq.read_metadata(io.BytesIO(each)).row_group(0).column(0) for each in (file, kept))
         assert new.encodings == old.encodings
         assert ids_of(kept) == [*range(1, 100)]
+
+    def test_encodings_that_differ_from_column_to_column(self, tmp_path):
+        encodings = {"id": "DELTA_BINARY_PACKED", "text": "DELTA_BYTE_ARRAY"}
+        lang = pa.array(["en", "de"] * 500)
+        file = file_of(
+            posts(1000).append_column("lang", lang), use_dictionary=["lang"], column_encoding=encodings
+        )
+
+        kept, _, _ = rewritten(file, Known({1000: REMOVE}), tmp_path)
+
+        old, new = (pq.read_metadata(io.BytesIO(each)).row_group(0) for each in (file, kept))
+        for number in range(old.num_columns):
+            assert new.column(number).encodings == old.column(number).encodings
+        assert rows_of(kept) == rows_of(file)[:-1]
+
+    def test_decimals_that_are_stored_as_integers_beside_those_that_are_too_long_for_it(self, tmp_path):
+        values = [decimal.Decimal("1.25"), decimal.Decimal("2.50"), None]
+        table = pa.table(
+            {
+                "id": [1, 2, 3],
+                "short": pa.array(values, pa.decimal128(5, 2)),
+                "long": pa.array(values, pa.decimal128(25, 2)),
+                "last": pa.array(values, pa.decimal128(15, 2)),
+            }
+        )
+        file = file_of(table, store_decimal_as_integer=True)
+
+        kept, apart, _ = rewritten(file, Known({1: FETCH}), tmp_path, IDS)
+
+        assert pq.read_table(io.BytesIO(kept)).equals(table.slice(1))
+        assert pq.read_table(io.BytesIO(apart)).equals(table.slice(0, 1))
+        old, new = (pq.read_metadata(io.BytesIO(each)) for each in (file, kept))
+        assert new.schema.equals(old.schema)
+        stored = [new.row_group(0).column(number).physical_type for number in range(4)]
+        assert stored == ["INT64", "INT32", "FIXED_LEN_BYTE_ARRAY", "INT64"]
 
     @pytest.mark.parametrize(
         ("values", "options"),
