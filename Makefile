@@ -48,7 +48,7 @@ demo: $(READY)  ## the nightly DAGs on a real Airflow against the stand-in X API
 	@$(PY) -m demo.run --flow $(FLOW) $(ARGS)
 
 test: $(READY) $(AZURITE_READY)  ## the test suite; AIRFLOW=2.11.2 for that version, ARGS="-k words" for pytest
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 reliability: $(READY) $(AZURITE_READY)  ## the reliability matrix and its scorecard; ARGS="--quick --json FILE -k words"
 	@$(PY) tests/reliability/scorecard.py $(ARGS)
