@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -310,14 +311,14 @@ class _Table:
         if column not in self._layouts:
             self._layouts[column] = self._layout_of(column)
         options = _options(self._layouts[column], [chunk[_CHUNK] for chunk in like])
-        content = _written(self.schema.field(column), parts, options)
-        chunks = _parsed(content)[_GROUPS][0][_CHUNKS]
+        file = _written(self.schema.field(column), parts, options)
+        chunks = file.footer()[_GROUPS][0][_CHUNKS]
         found = []
         for chunk, old in zip(chunks, like, strict=True):
             start, length = _extent(chunk[_CHUNK])
             for field in (_STORED, _PATH):
                 chunk[_CHUNK].put(field, old[_CHUNK][field])
-            found.append(_Chunk(chunk, start, [content[start : start + length]]))
+            found.append(_Chunk(chunk, start, file.between(start, start + length)))
         return found
 
     def _is_dictionary_of_texts(self, number: int, column: int) -> bool:
@@ -385,7 +386,7 @@ class _Table:
         stored = stored[self._leaves[column]]
         for options in _LAYOUTS:
             empty = _written(field, [], options)
-            schema = pq.read_metadata(pa.BufferReader(empty)).schema
+            schema = pq.read_metadata(pa.BufferReader(empty.content())).schema
             leaves = [schema.column(leaf) for leaf in range(len(schema))]
             if [*map(_storage, leaves)] == [*map(_storage, stored)]:
                 return _Layout(options, [leaf.path for leaf in leaves])
@@ -415,6 +416,46 @@ class _View:
 
     def close(self) -> None:
         """Leave the file open for the others."""
+
+
+class _Blocks:
+    """A file in memory, as the blocks that were written: one that grows is copied, and takes more."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._blocks: list[bytes] = []
+        self._starts: list[int] = []
+        self._size = 0
+
+    def write(self, block: bytes) -> int:
+        self._blocks.append(block)
+        self._starts.append(self._size)
+        self._size += len(block)
+        return len(block)
+
+    def tell(self) -> int:
+        return self._size
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        """It can still be read."""
+
+    def between(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield what stands between two places."""
+        first, last = bisect_right(self._starts, start) - 1, bisect_left(self._starts, end)
+        for block, place in zip(self._blocks[first:last], self._starts[first:last], strict=True):
+            yield block[max(start - place, 0) : end - place]
+
+    def content(self) -> bytes:
+        return b"".join(self._blocks)
+
+    def footer(self) -> Struct:
+        end = self._size - _TAIL
+        length = int.from_bytes(b"".join(self.between(end, self._size - len(MAGIC))), "little")
+        return parse(b"".join(self.between(end - length, end)))
 
 
 class _Layout(NamedTuple):
@@ -787,19 +828,14 @@ def _data_pages(chunk: Struct) -> Iterator[Struct]:
             yield page
 
 
-def _written(field: Any, parts: Sequence[Any], options: dict[str, Any]) -> Any:
+def _written(field: Any, parts: Sequence[Any], options: dict[str, Any]) -> _Blocks:
     """A file with this column alone, in one row group."""
     values = pa.chunked_array(parts, None if parts else field.type)
     schema = pa.schema([field.with_type(values.type)])
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, schema, store_schema=False, **options) as writer:
+    file = _Blocks()
+    with pq.ParquetWriter(pa.PythonFile(file, "w"), schema, store_schema=False, **options) as writer:
         writer.write_table(pa.table([values], schema), max(len(values), 1))
-    return sink.getvalue()
-
-
-def _parsed(content: Any) -> Struct:
-    length = int.from_bytes(content[-_TAIL:-4].to_pybytes(), "little")
-    return parse(content[-_TAIL - length : -_TAIL].to_pybytes())
+    return file
 
 
 def _numbers(values: Any) -> NDArray[np.int64]:
