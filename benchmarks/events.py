@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.harness import Row, generated, megabytes_of, python, race
 
-EVENTS = 1_000_000
+EVENTS = 4_000_000
 
 
 def ours(source: Path) -> None:
