@@ -77,10 +77,12 @@ class Spot(NamedTuple):
                 target.flush()
             if self.when != "after":
                 os.kill(os.getpid(), self.signal)
-            result = original(*arguments, **options)
-            if self.when == "after":
-                os.kill(os.getpid(), self.signal)
-            return result
+            try:
+                return original(*arguments, **options)
+            finally:
+                # However it ended: X may refuse the first request of whoever comes second.
+                if self.when == "after":
+                    os.kill(os.getpid(), self.signal)
 
         setattr(owner, name, struck)
 
